@@ -1,0 +1,15 @@
+// The modules that have benchmarks. A new one is a line here, and a folder in bench/.
+#include <array>
+
+#include "harness/question.hpp"
+#include "vm/questions.hpp"
+
+namespace pagetrap::bench {
+
+std::span<const Module> modules() {
+  // A list and not self-registering objects: a linker drops those from a static library.
+  static const std::array<Module, 1> kModules{Module{"vm", vm_questions}};
+  return kModules;
+}
+
+}  // namespace pagetrap::bench

@@ -1,0 +1,42 @@
+# The examples do what they say, here and in the README.
+
+enable_testing()
+
+# pagetrap_example_test(NAME COMMAND...)
+function(pagetrap_example_test name)
+  add_test(NAME examples.${name} COMMAND ${ARGN})
+  set_tests_properties(examples.${name} PROPERTIES LABELS examples TIMEOUT 120)
+  if(PAGETRAP_SANITIZE MATCHES "address")
+    # Our handler must be allowed to replace ASan's.
+    set_tests_properties(examples.${name} PROPERTIES
+      ENVIRONMENT "ASAN_OPTIONS=allow_user_segv_handler=1:handle_segv=1:detect_leaks=1")
+  endif()
+endfunction()
+
+pagetrap_example_test(dirty_pages dirty_pages)
+pagetrap_example_test(two_views two_views)
+
+# 1 GiB of addresses: under a sanitizer each address has a shadow.
+foreach(pages IN ITEMS 1 2 7)
+  pagetrap_example_test(sqrt_table.${pages}_pages sqrt_table
+    --entries 2^27 --pages ${pages} --threads 4 --seconds 1 --check-resident)
+endforeach()
+pagetrap_example_test(sqrt_table.mprotect sqrt_table
+  --entries 2^27 --pages 2 --threads 4 --seconds 1 --check-resident --backend mprotect)
+pagetrap_example_test(sqrt_table.explained sqrt_table
+  --entries 2^27 --pages 1 --threads 1 --seconds 0.05 --explain)
+set_tests_properties(examples.sqrt_table.explained PROPERTIES PASS_REGULAR_EXPRESSION
+  "fault 0x[0-9a-f]+  page [0-9]+  evicted page [0-9]+  [0-9]+\\.[0-9] us.*all values right")
+pagetrap_example_test(sqrt_table.usage sqrt_table --pages 0)
+set_tests_properties(examples.sqrt_table.usage PROPERTIES PASS_REGULAR_EXPRESSION
+  "--pages cannot be 0.*usage: sqrt_table")
+if(NOT PAGETRAP_SANITIZE)
+  # A sanitizer maps memory of its own all the time, and far more than the table's addresses.
+  pagetrap_example_test(sqrt_table.limited_memory sqrt_table
+    --entries 2^27 --pages 1 --threads 4 --seconds 1 --check-resident --limit-memory)
+  pagetrap_example_test(sqrt_table.whole_tebibyte sqrt_table --pages 3 --threads 4 --seconds 0.5)
+endif()
+
+add_test(NAME examples.readme_quotes COMMAND "${CMAKE_COMMAND}"
+  -D "ROOT=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_SOURCE_DIR}/check_quotes.cmake")
+set_tests_properties(examples.readme_quotes PROPERTIES LABELS examples TIMEOUT 20)

@@ -1,0 +1,17 @@
+// PAGEMAP_SCAN (6.7): which pages were written, found and armed again in one atomic step.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <pagetrap/core/result.hpp>
+#include <pagetrap/core/units.hpp>
+
+namespace pagetrap::sys {
+
+/// Appends to `out` the runs of pages in `range` written since they were armed, and arms them again
+/// if `rearm`. `pagemap` is an open /proc/self/pagemap of this very process.
+PAGETRAP_API Result<Pages> scan_written(int pagemap, PageRange range, bool rearm,
+                                        std::vector<PageRange>& out);
+
+}  // namespace pagetrap::sys

@@ -1,0 +1,238 @@
+// ASSUMES -Wfunction-effects is waived here and nowhere else (see the header).
+#include "sys/signal_safe_calls.hpp"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <climits>
+
+#include "sys/injection.hpp"
+#include "sys/kernel_abi.hpp"
+
+#if defined(__clang__) && __clang_major__ >= 20
+#pragma clang diagnostic ignored "-Wfunction-effects"
+#endif
+
+namespace pagetrap::sys {
+namespace {
+
+std::uint64_t address_of(const void* p) noexcept { return reinterpret_cast<std::uintptr_t>(p); }
+
+uffdio_range as_uffdio(PageRange range) noexcept {
+  return {address_of(range.base), range.size_bytes()};
+}
+
+// Runs one of the filling ioctls; `count` is the kernel's own progress field.
+template <class Argument>
+int fill(int uffd, unsigned long request, Argument& argument, const __s64& count,
+         std::size_t& done) noexcept {
+  const ErrnoSaver errno_saver;
+  const int failed = ::ioctl(uffd, request, &argument);
+  const int error = failed != 0 ? errno : 0;
+  done = count > 0 ? static_cast<std::size_t>(count) : 0;
+  return error;
+}
+
+int call(long result) noexcept { return result < 0 ? errno : 0; }
+
+}  // namespace
+
+ErrnoSaver::ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE : saved_(errno) {}
+ErrnoSaver::~ErrnoSaver() PAGETRAP_SIGNAL_SAFE { errno = saved_; }
+
+int change_protection(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const int error = injected(Call::mprotect)) return error;
+  const ErrnoSaver errno_saver;
+  return call(::mprotect(range.base, range.size_bytes(), prot));
+}
+
+int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const int error = injected(Call::madvise)) return error;
+  const ErrnoSaver errno_saver;
+  return call(::madvise(range.base, range.size_bytes(), advice));
+}
+
+int punch_hole(int descriptor, std::uint64_t offset,
+               std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  return call(::fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          static_cast<off_t>(offset), static_cast<off_t>(length)));
+}
+
+bool in_core(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  unsigned char present = 0;
+  return ::mincore(page.base, page_size(), &present) == 0 && (present & 1) != 0;
+}
+
+int uffd_copy(int uffd, PageRange to, const void* from, std::uint64_t mode,
+              std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+  done = 0;
+  if (const int error = injected(Call::uffd_copy)) return error;
+  uffdio_copy argument{address_of(to.base), address_of(from), to.size_bytes(), mode, 0};
+  return fill(uffd, UFFDIO_COPY, argument, argument.copy, done);
+}
+
+int uffd_zero(int uffd, PageRange to, std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+  done = 0;
+  if (const int error = injected(Call::uffd_zero)) return error;
+  uffdio_zeropage argument{as_uffdio(to), 0, 0};
+  return fill(uffd, UFFDIO_ZEROPAGE, argument, argument.zeropage, done);
+}
+
+int uffd_continue(int uffd, PageRange to, std::uint64_t mode,
+                  std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+  done = 0;
+  if (const int error = injected(Call::uffd_continue)) return error;
+  uffdio_continue argument{as_uffdio(to), mode, 0};
+  return fill(uffd, UFFDIO_CONTINUE, argument, argument.mapped, done);
+}
+
+int uffd_move(int uffd, PageRange to, const void* from, std::uint64_t mode,
+              std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+  done = 0;
+  if (const int error = injected(Call::uffd_move)) return error;
+  uffdio_move argument{address_of(to.base), address_of(from), to.size_bytes(), mode, 0};
+  return fill(uffd, UFFDIO_MOVE, argument, argument.move, done);
+}
+
+int uffd_write_protect(int uffd, PageRange range, bool on) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const int error = injected(Call::uffd_write_protect)) return error;
+  const ErrnoSaver errno_saver;
+  uffdio_writeprotect argument{as_uffdio(range), on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
+  return call(::ioctl(uffd, UFFDIO_WRITEPROTECT, &argument));
+}
+
+int uffd_wake(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  uffdio_range argument = as_uffdio(range);
+  return call(::ioctl(uffd, UFFDIO_WAKE, &argument));
+}
+
+int uffd_poison(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  uffdio_poison argument{as_uffdio(range), 0, 0};
+  return call(::ioctl(uffd, UFFDIO_POISON, &argument));
+}
+
+int pwrite_all(int descriptor, const void* from, std::size_t length,
+               std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const int error = injected(Call::pwrite)) return error;
+  const ErrnoSaver errno_saver;
+  const auto* next = static_cast<const char*>(from);
+  while (length != 0) {
+    const ssize_t written = ::pwrite(descriptor, next, length, static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    if (written == 0) return EIO;
+    next += written;
+    length -= static_cast<std::size_t>(written);
+    offset += static_cast<std::uint64_t>(written);
+  }
+  return 0;
+}
+
+int write_all(int descriptor, const char* from, std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  while (length != 0) {
+    const ssize_t written = ::write(descriptor, from, length);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    from += written;
+    length -= static_cast<std::size_t>(written);
+  }
+  return 0;
+}
+
+pid_t thread_id() noexcept PAGETRAP_SIGNAL_SAFE {
+  return static_cast<pid_t>(::syscall(SYS_gettid));
+}
+pid_t process_id() noexcept PAGETRAP_SIGNAL_SAFE { return ::getpid(); }
+void yield() noexcept PAGETRAP_SIGNAL_SAFE { ::sched_yield(); }
+
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                std::uint64_t nanoseconds) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  const timespec limit{static_cast<time_t>(nanoseconds / 1'000'000'000),
+                       static_cast<long>(nanoseconds % 1'000'000'000)};
+  ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, nanoseconds != 0 ? &limit : nullptr,
+            nullptr, 0);
+}
+
+void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+int signal_thread(pid_t thread, int signal, std::uint64_t value) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  siginfo_t info{};
+  info.si_signo = signal;
+  info.si_code = SI_QUEUE;
+  info.si_pid = ::getpid();
+  info.si_value.sival_ptr = reinterpret_cast<void*>(value);
+  return call(::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), thread, signal, &info));
+}
+
+int thread_kill(pid_t thread, int signal) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  return call(::syscall(SYS_tgkill, ::getpid(), thread, signal));
+}
+
+// The raw call: glibc's pthread_sigmask keeps its own internal signals out of the set, and so do we
+// by never blocking them for longer than a fault takes.
+void change_signal_mask(int how, const sigset_t& set, sigset_t* old) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  constexpr std::size_t kKernelSetBytes = 8;
+  ::syscall(SYS_rt_sigprocmask, how, &set, old, kKernelSetBytes);
+}
+
+int set_signal_action(int signal, const struct sigaction& action) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  return call(::sigaction(signal, &action, nullptr));
+}
+
+void call_foreign_handler(const struct sigaction& action, int signal, siginfo_t* info,
+                          void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  if ((action.sa_flags & SA_SIGINFO) != 0) {
+    action.sa_sigaction(signal, info, context);
+  } else {
+    action.sa_handler(signal);
+  }
+}
+
+void call_unproved(void (*work)(void* self), void* self) noexcept PAGETRAP_SIGNAL_SAFE {
+  work(self);
+}
+
+bool read_own_memory(const void* from, void* to, std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  const iovec local{to, length};
+  const iovec remote{const_cast<void*>(from), length};
+  return ::process_vm_readv(::getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(length);
+}
+
+std::uint64_t monotonic_nanoseconds() noexcept PAGETRAP_SIGNAL_SAFE {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+AllSignalsBlocked::AllSignalsBlocked() noexcept PAGETRAP_SIGNAL_SAFE {
+  sigset_t all;
+  ::sigfillset(&all);
+  change_signal_mask(SIG_BLOCK, all, &old_);
+}
+AllSignalsBlocked::~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE {
+  change_signal_mask(SIG_SETMASK, old_, nullptr);
+}
+
+}  // namespace pagetrap::sys

@@ -1,0 +1,111 @@
+// The system calls of the fault path. This is the one place where the compiler's proof of signal
+// safety (-Wfunction-effects) is waived: signal_safe_calls.cpp defines these over raw system calls,
+// each of which is either listed in signal-safety(7) or a system call without user-space state.
+//
+// Convention: 0 or an errno value is returned, and errno itself is left alone.
+#pragma once
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <pagetrap/core/config.hpp>
+#include <pagetrap/core/units.hpp>
+
+namespace pagetrap::sys {
+
+/// Restores errno at the end of a scope: a handler may run between a system call and the test of
+/// its errno.
+class ErrnoSaver {
+ public:
+  ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE;
+  ~ErrnoSaver() PAGETRAP_SIGNAL_SAFE;
+  ErrnoSaver(const ErrnoSaver&) = delete;
+  ErrnoSaver& operator=(const ErrnoSaver&) = delete;
+
+ private:
+  int saved_;
+};
+
+// --- mappings ---------------------------------------------------------------------------------
+PAGETRAP_API int change_protection(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+/// Whether the page is in its file's page cache (mincore(2)). False on error.
+PAGETRAP_API bool in_core(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
+
+// --- userfaultfd ------------------------------------------------------------------------------
+// `done` is set to the bytes completed, also on error: these calls stop at the first page that is
+// already present (EEXIST) after doing a prefix. The kernel reports "none done" as a negative
+// errno in its count field (EAGAIN with -11); that never reaches the caller.
+PAGETRAP_API int uffd_copy(int uffd, PageRange to, const void* from, std::uint64_t mode,
+                           std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int uffd_zero(int uffd, PageRange to, std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int uffd_continue(int uffd, PageRange to, std::uint64_t mode,
+                               std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int uffd_move(int uffd, PageRange to, const void* from, std::uint64_t mode,
+                           std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int uffd_write_protect(int uffd, PageRange range, bool on) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int uffd_wake(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int uffd_poison(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+
+// --- files ------------------------------------------------------------------------------------
+PAGETRAP_API int pwrite_all(int descriptor, const void* from, std::size_t length,
+                            std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE;
+/// Writes everything to `descriptor`; signal-safe reports.
+PAGETRAP_API int write_all(int descriptor, const char* from, std::size_t length) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+
+// --- threads and signals ----------------------------------------------------------------------
+PAGETRAP_API pid_t thread_id() noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API pid_t process_id() noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API void yield() noexcept PAGETRAP_SIGNAL_SAFE;
+/// Waits while `word` is `expected`, at most `nanoseconds` (0: without limit). Returns on wake,
+/// timeout, a signal or a changed word alike: the caller looks again.
+PAGETRAP_API void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                             std::uint64_t nanoseconds = 0) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept PAGETRAP_SIGNAL_SAFE;
+/// Queues `signal` with `value` to one thread of this process. EAGAIN: RLIMIT_SIGPENDING; ESRCH:
+/// the thread is gone.
+PAGETRAP_API int signal_thread(pid_t thread, int signal, std::uint64_t value) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int thread_kill(pid_t thread, int signal) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API void change_signal_mask(int how, const sigset_t& set, sigset_t* old) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int set_signal_action(int signal, const struct sigaction& action) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+/// Calls a handler that another library installed: whatever it does is its own affair.
+PAGETRAP_API void call_foreign_handler(const struct sigaction& action, int signal, siginfo_t* info,
+                                       void* context) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// Calls `work(self)` although the compiler cannot prove it signal-safe. Each caller says why it is
+/// where it is called.
+PAGETRAP_API void call_unproved(void (*work)(void* self), void* self) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// Copies from this process's own memory; false where some of it cannot be read.
+PAGETRAP_API bool read_own_memory(const void* from, void* to, std::size_t length) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+
+/// CLOCK_MONOTONIC in nanoseconds (vDSO).
+PAGETRAP_API std::uint64_t monotonic_nanoseconds() noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// Blocks every signal of this thread for a scope, so that no handler can interrupt it and fault.
+class AllSignalsBlocked {
+ public:
+  AllSignalsBlocked() noexcept PAGETRAP_SIGNAL_SAFE;
+  ~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE;
+  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
+  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
+
+ private:
+  sigset_t old_;
+};
+
+}  // namespace pagetrap::sys

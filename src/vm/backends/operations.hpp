@@ -1,0 +1,56 @@
+// What a backend does: a record of functions over a RegionState. A new backend is one file that
+// fills such a record, and one line in backend.cpp.
+#pragma once
+
+#include <cstddef>
+
+#include <pagetrap/core/result.hpp>
+#include <pagetrap/vm/region.hpp>
+
+namespace pagetrap {
+inline namespace v0 {
+
+/// An Error whose number is 0 means success: the fault path's form of Result<Done>.
+using Outcome = Error;
+inline constexpr Outcome kDone{};
+
+inline bool failed(const Outcome& outcome) noexcept PAGETRAP_SIGNAL_SAFE {
+  return outcome.number != 0;
+}
+inline Result<Done> as_result(const Outcome& outcome) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (failed(outcome)) return outcome;
+  return Done{};
+}
+
+struct BackendOperations {
+  BackendId id;
+  /// Prepare a mapped, unpublished region. On error the region is torn down by the caller, which
+  /// calls detach() too: it must cope with a half-attached state.
+  Outcome (*attach)(RegionState& state);
+  void (*detach)(RegionState& state) noexcept;
+  /// In a fork()ed child, before anything runs there: make the kernel agree with the page table of
+  /// states again.
+  Outcome (*rearm)(RegionState& state) noexcept;
+
+  // Fault path. Ranges are inside the region and not empty. The page states are kept by the
+  // operation itself: before the kernel's call when rights shrink, after it when they grow, so that
+  // a fault never finds a state more permissive than the kernel was when it was raised.
+  Outcome (*protect)(RegionState& state, PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE;
+  Outcome (*unprotect)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+  Outcome (*supply)(RegionState& state, PageRange range, const std::byte* from, Supply how,
+                    Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE;
+  Outcome (*evict)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+  Outcome (*discard)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+};
+
+extern const BackendOperations kNullOperations;
+extern const BackendOperations kMprotectOperations;
+extern const BackendOperations kUffdInlineOperations;
+extern const BackendOperations kUffdThreadOperations;
+extern const BackendOperations kPkeyOperations;
+
+/// Drop the contents of `range` in the backing: MADV_DONTNEED, or a hole in the memory object.
+Outcome drop_contents(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,358 @@
+// userfaultfd: registered ranges, resolved by ioctl. Two backends that differ in delivery only:
+//   uffd-inline  UFFD_FEATURE_SIGBUS: the faulting thread gets SIGBUS and resolves the fault itself
+//   uffd-thread  messages to handler threads; the faulting thread sleeps in the kernel
+//
+// SOURCE userfaultfd(2), ioctl_userfaultfd(2), Documentation/admin-guide/mm/userfaultfd.rst.
+// Rights as the kernel has them:
+//   read        UFFDIO_WRITEPROTECT (WP mode)
+//   none        memory objects only: the page is zapped from this view, MINOR mode traps the next
+//               access. Private memory has no such state before VM_UFFD_RWP comes.
+//   missing     never supplied: MISSING mode
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+
+#include "sys/kernel_abi.hpp"
+#include "sys/signal_safe_calls.hpp"
+#include "vm/backends/operations.hpp"
+#include "vm/channel.hpp"
+#include "vm/region_state.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace {
+
+constexpr unsigned kAttempts = 1000;  // EAGAIN while an event is unread; its reader needs a moment
+
+bool is_shared(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state.options.backing != Backing::anonymous;
+}
+
+bool tracks_asynchronously(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state.dirty_form == DirtyForm::scan || state.dirty_form == DirtyForm::ring;
+}
+
+std::uint64_t modes_for(const RegionState& state) noexcept {
+  std::uint64_t mode = 0;
+  if (state.wants(FaultKind::missing)) mode |= UFFDIO_REGISTER_MODE_MISSING;
+  if (state.wants(FaultKind::write_protected) || state.dirty_form != DirtyForm::none)
+    mode |= UFFDIO_REGISTER_MODE_WP;
+  if (is_shared(state) && (state.wants(FaultKind::minor) || state.wants(FaultKind::no_access)))
+    mode |= UFFDIO_REGISTER_MODE_MINOR;
+  return mode;  // 0: guards only, or a lift, which registers for its own time
+}
+
+std::uint64_t features_for(const RegionState& state, std::uint64_t mode, bool inline_delivery) {
+  int error = 0;
+  const std::uint64_t have = sys::userfaultfd_features(error);
+  std::uint64_t features = 0;
+  if (inline_delivery) features |= UFFD_FEATURE_SIGBUS;
+  if ((mode & UFFDIO_REGISTER_MODE_WP) != 0) {
+    features |= UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+    features |= have & UFFD_FEATURE_WP_UNPOPULATED;
+    if (is_shared(state)) features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+    if (tracks_asynchronously(state)) features |= UFFD_FEATURE_WP_ASYNC;
+  }
+  if ((mode & UFFDIO_REGISTER_MODE_MINOR) != 0) features |= UFFD_FEATURE_MINOR_SHMEM;
+  if ((mode & UFFDIO_REGISTER_MODE_MISSING) != 0 && is_shared(state))
+    features |= UFFD_FEATURE_MISSING_SHMEM;
+  if (state.options.liftable) features |= UFFD_FEATURE_EVENT_REMAP;
+  features |= have & UFFD_FEATURE_MOVE;
+  return features;
+}
+
+Outcome register_range(RegionState& state) noexcept {
+  if (state.uffd_mode == 0) return kDone;
+  if (const int error =
+          sys::uffd_register(state.uffd, state.range, state.uffd_mode, &state.uffd_ioctls))
+    return Error{"UFFDIO_REGISTER", error, state.range,
+                 error == EBUSY ? "another userfaultfd has this range already"
+                                : "this mapping does not support the requested faults"};
+  return kDone;
+}
+
+Outcome attach_with(RegionState& state, bool inline_delivery) {
+  state.uffd_mode = modes_for(state);
+  Channel::Needs needs;
+  needs.features = features_for(state, state.uffd_mode, inline_delivery);
+  needs.kernel_mode = !inline_delivery && state.options.kernel_accesses;
+  needs.handler_threads = inline_delivery ? 0 : state.options.handler_threads;
+  needs.busy_poll = !inline_delivery && state.options.busy_poll;
+  if (state.options.liftable) {
+    needs.own = true;
+    needs.handler_threads = std::max(needs.handler_threads, 1U);  // reads the remap event
+  }
+  auto channel = Channel::get(needs);
+  if (!channel) return channel.error();
+  state.channel = std::move(*channel);
+  state.uffd = state.channel->uffd();
+  return register_range(state);
+}
+
+Outcome attach_inline(RegionState& state) { return attach_with(state, true); }
+Outcome attach_thread(RegionState& state) { return attach_with(state, false); }
+
+void detach(RegionState& state) noexcept {
+  // Also wakes whoever waits for a page of the range: it finds plain memory. Memory that is ours is
+  // unmapped before, so that such a thread finds no zeroes it could take for data.
+  if (state.uffd >= 0 && state.uffd_mode != 0 && !state.owns_memory) sys::uffd_unregister(state.uffd, state.range);
+}
+
+// Before 6.4 the kernel cannot write-protect what is not there. Reading a page maps the zero page,
+// which can be.
+Outcome populate_for_protection(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (is_shared(state) || (state.channel->features() & UFFD_FEATURE_WP_UNPOPULATED) != 0 ||
+      state.wants(FaultKind::missing))
+    return kDone;
+  const int error = sys::advise(range, MADV_POPULATE_READ);
+  return error == 0 ? kDone : Error{"MADV_POPULATE_READ", error, range};
+}
+
+Outcome write_protect(RegionState& state, PageRange range, bool on) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (on) {
+    if (const Outcome outcome = populate_for_protection(state, range); failed(outcome))
+      return outcome;
+  }
+  for (unsigned attempt = 0;; ++attempt) {
+    const int error = sys::uffd_write_protect(state.uffd, range, on);
+    if (error == 0) return kDone;
+    if (error != EAGAIN || attempt == kAttempts) return Error{"UFFDIO_WRITEPROTECT", error, range};
+    sys::yield();
+  }
+}
+
+/// One filling ioctl over part of a range; `filled` gets the bytes it did.
+using Fill = int (*)(const RegionState& state, PageRange to, const std::byte* from, Access access,
+                     std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE;
+
+int fill_copy(const RegionState& state, PageRange to, const std::byte* from, Access access,
+              std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint64_t mode = access == Access::read ? UFFDIO_COPY_MODE_WP : 0;
+  return sys::uffd_copy(state.uffd, to, from, mode, filled);
+}
+
+alignas(65536) constexpr std::array<std::byte, 65536> kZeroes{};
+
+int fill_zero(const RegionState& state, PageRange to, const std::byte*, Access access,
+              std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  constexpr std::uint64_t kCanZero = std::uint64_t{1} << _UFFDIO_ZEROPAGE;
+  if (access == Access::read_write && (state.uffd_ioctls & kCanZero) != 0)
+    return sys::uffd_zero(state.uffd, to, filled);
+  // ZEROPAGE cannot protect what it maps, and some mappings lack it: copy zeroes.
+  to.length = std::min(to.length, pages_for(kZeroes.size()));
+  return fill_copy(state, to, kZeroes.data(), access, filled);
+}
+
+int fill_publish(const RegionState& state, PageRange to, const std::byte*, Access access,
+                 std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint64_t mode = access == Access::read ? UFFDIO_CONTINUE_MODE_WP : 0;
+  return sys::uffd_continue(state.uffd, to, mode, filled);
+}
+
+int fill_move(const RegionState& state, PageRange to, const std::byte* from, Access access,
+              std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  const bool can_move = (state.channel->features() & UFFD_FEATURE_MOVE) != 0 && !is_shared(state) &&
+                        access == Access::read_write;
+  if (can_move) {
+    const int error = sys::uffd_move(state.uffd, to, from, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, filled);
+    // EBUSY: the source is pinned or shared with a fork()ed child; EINVAL: not plain private
+    // memory. Copying serves both.
+    if (error != EBUSY && error != EINVAL) return error;
+    if (filled != 0) return 0;
+  }
+  return fill_copy(state, to, from, access, filled);
+}
+
+Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
+  switch (how) {
+    case Supply::copy: return fill_copy;
+    case Supply::move: return fill_move;
+    case Supply::zero: return fill_zero;
+    case Supply::publish: break;
+  }
+  return fill_publish;
+}
+
+// Fills what is not there yet. The kernel stops at the first page that is (EEXIST), having done a
+// prefix: step over it and go on. Losing a race for a page is therefore no error.
+Outcome fill_all(const RegionState& state, PageRange range, const std::byte* from, Fill fill,
+                 Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::byte* next = range.base;
+  unsigned attempts = 0;
+  filled = 0;
+  while (next < range.end()) {
+    const auto left = static_cast<std::size_t>(range.end() - next);
+    const std::byte* source = from != nullptr ? from + (next - range.base) : nullptr;
+    std::size_t done = 0;
+    const PageRange rest{next, Pages{left >> page_shift()}};
+    const int error = fill(state, rest, source, access, done);
+    filled += done;
+    next += done;
+    if (error == EEXIST) {
+      // A thread may sleep on this page, woken for nothing when the winner published it.
+      sys::uffd_wake(state.uffd, {next, Pages{1}});
+      next += page_size();
+    } else if (error == EAGAIN) {
+      if (++attempts == kAttempts) return Error{"userfaultfd fill", EAGAIN, rest};
+      sys::yield();
+    } else if (error != 0) {
+      return Error{"userfaultfd fill", error, rest,
+                   error == EFAULT ? "publish: the backing has no such page yet; else a bad buffer"
+                                   : ""};
+    }
+  }
+  return kDone;
+}
+
+// Pages of `range` that are zapped from this view are mapped again, read-only if asked.
+Outcome map_zapped(RegionState& state, PageRange range, Access access) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  std::size_t filled = 0;
+  return fill_all(state, range, nullptr, fill_publish, access, filled);
+}
+
+// A run of pages in one state, made readable or writable.
+Outcome grant_run(RegionState& state, PageRange run, PageState from, Access access) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  const bool traps_writes = (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0;
+  Outcome outcome = kDone;
+  std::size_t filled = 0;
+  if (from == PageState::none || from == PageState::evicted) {
+    outcome = map_zapped(state, run, access);
+  } else if (from == PageState::missing) {
+    outcome = fill_all(state, run, nullptr, fill_zero, access, filled);
+  } else if (traps_writes) {
+    outcome = write_protect(state, run, access == Access::read);
+  }
+  return outcome;
+}
+
+Outcome for_runs(RegionState& state, PageRange range, Access access,
+                 PageState after) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (std::byte* next = range.base; next < range.end();) {
+    const PageRange run = state.pages.run(next, range.end());
+    const PageState from = state.pages.get(next);
+    const bool shrinks = from == PageState::read_write;
+    if (shrinks) state.pages.set(run, after);
+    if (const Outcome outcome = grant_run(state, run, from, access); failed(outcome))
+      return outcome;
+    if (!shrinks) state.pages.set(run, after);
+    next = run.end();
+  }
+  return kDone;
+}
+
+Outcome zap_view(RegionState& state, PageRange range, PageState after) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  state.pages.set(range, after);
+  if (const int error = sys::advise(range, MADV_DONTNEED))
+    return Error{"MADV_DONTNEED", error, range};
+  // Zapping keeps a write-protected page's mark in the empty entry. The page is guarded by its
+  // absence from now on; the mark would protect it again when it is mapped.
+  if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0 && !tracks_asynchronously(state))
+    return write_protect(state, range, false);
+  return kDone;
+}
+
+Outcome protect(RegionState& state, PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (access == Access::none) {
+    if (!is_shared(state))
+      return Error{"protect", ENOTSUP, range,
+                   "userfaultfd cannot forbid reading private memory; use Backing::memfd, guard(), "
+                   "or the mprotect backend"};
+    return zap_view(state, range, PageState::none);
+  }
+  if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) == 0 || tracks_asynchronously(state))
+    return Error{"protect", ENOTSUP, range,
+                 "the region was made without FaultKind::write_protected"};
+  return for_runs(state, range, Access::read, PageState::read);
+}
+
+Outcome unprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (range.length == Pages{1} && state.pages.get(range.base) == PageState::read) {
+    const Outcome outcome = write_protect(state, range, false);
+    if (!failed(outcome)) state.pages.set(range, PageState::read_write);
+    return outcome;
+  }
+  const PageState first = state.pages.get(range.base);
+  const Outcome outcome = for_runs(state, range, Access::read_write, PageState::read_write);
+  if (failed(outcome) || first != PageState::read_write || range.length != Pages{1}) return outcome;
+  // A fault on a page that the table calls open: it was resolved by another thread, or the memory
+  // was dropped behind our back (the program's own madvise). Fill what may be missing.
+  std::size_t filled = 0;
+  if ((state.uffd_mode & UFFDIO_REGISTER_MODE_MINOR) != 0)
+    static_cast<void>(fill_all(state, range, nullptr, fill_publish, Access::read_write, filled));
+  if ((state.uffd_mode & UFFDIO_REGISTER_MODE_MISSING) != 0)
+    return fill_all(state, range, nullptr, fill_zero, Access::read_write, filled);
+  return kDone;
+}
+
+Outcome supply(RegionState& state, PageRange range, const std::byte* from, Supply how,
+               Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (access == Access::read && (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) == 0)
+    access = Access::read_write;  // nothing here can trap the write; Region::supply documents it
+  const Outcome outcome = fill_all(state, range, from, fill_by(how), access, filled);
+  const Pages done = pages_for(filled);
+  if (done == range.length) {
+    state.pages.set(range, access == Access::read ? PageState::read : PageState::read_write);
+  } else {
+    // Some were there already, in whatever state their winner gave them. Only those this table
+    // still calls empty are ours to name.
+    for (std::byte* page = range.base; page < range.end(); page += page_size()) {
+      const PageState known = state.pages.get(page);
+      if (known == PageState::missing || known == PageState::evicted || known == PageState::none)
+        state.pages.set({page, Pages{1}},
+                        access == Access::read ? PageState::read : PageState::read_write);
+    }
+  }
+  return outcome;
+}
+
+Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (is_shared(state) && (state.uffd_mode & UFFDIO_REGISTER_MODE_MINOR) != 0)
+    return zap_view(state, range, PageState::evicted);
+  state.pages.set(range, state.empty_state());
+  if (!is_shared(state) || !state.wants(FaultKind::missing)) {
+    if (const int error = sys::advise(range, MADV_DONTNEED))
+      return Error{"MADV_DONTNEED", error, range};
+    return kDone;
+  }
+  return drop_contents(state, range);  // a memory object without minor faults: nothing else traps
+}
+
+Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  state.pages.set(range, state.empty_state());
+  return drop_contents(state, range);
+}
+
+// Registration is lost in a fork()ed child, and with it every mark. Re-register, then protect what
+// the table calls protected. Missing and evicted need nothing: absence is inherited.
+Outcome rearm(RegionState& state) noexcept {
+  state.uffd = state.channel->uffd();
+  if (const Outcome outcome = register_range(state); failed(outcome)) return outcome;
+  if (state.pages.initial() == PageState::read_write && tracks_asynchronously(state)) return kDone;
+  std::byte* next = state.pages.first_changed(state.range.base, state.range.end());
+  while (next < state.range.end()) {
+    const PageRange run = state.pages.run(next, state.range.end());
+    if (state.pages.get(next) == PageState::read) {
+      if (const Outcome outcome = write_protect(state, run, true); failed(outcome)) return outcome;
+    } else if (state.pages.get(next) == PageState::none && is_shared(state)) {
+      // A shared page that was zapped here may be mapped in the child by fork's own copying.
+      if (const int error = sys::advise(run, MADV_DONTNEED))
+        return Error{"MADV_DONTNEED", error, run};
+    }
+    next = state.pages.first_changed(run.end(), state.range.end());
+  }
+  return kDone;
+}
+
+}  // namespace
+
+const BackendOperations kUffdInlineOperations = {BackendId::uffd_inline, attach_inline, detach,
+                                                 rearm, protect, unprotect, supply, evict, discard};
+const BackendOperations kUffdThreadOperations = {BackendId::uffd_thread, attach_thread, detach,
+                                                 rearm, protect, unprotect, supply, evict, discard};
+
+}  // namespace v0
+}  // namespace pagetrap

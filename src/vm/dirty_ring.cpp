@@ -1,0 +1,200 @@
+// DirtyForm::ring: WP_ASYNC as in scan, and perf's ring of fault addresses says which pages to look
+// at, so that finding 4 pages of 1 GiB does not walk 262,144 entries.
+//
+// The ring alone is not exact: perf sees no fault that the kernel takes on a thread's behalf through
+// get_user_pages (O_DIRECT, process_vm_writev to self), none in system calls for an ordinary user,
+// none when it has no room. But getrusage() counts them all. So:
+//   samples drained == faults completed  ->  every fault is known; look only at those pages
+//   otherwise                            ->  one PAGEMAP_SCAN of the region, which is always exact
+// Samples are drained BEFORE the count is read: a sampled fault has been counted (the kernel counts
+// first), so equality leaves no room for a counted fault that is not sampled.
+// In both cases the pages are found and armed again by PAGEMAP_SCAN, which is atomic.
+//
+// RACE after a mismatch the two numbers must be brought to a common start, but a fault that is
+// counted and not yet sampled would, sampled later, hide one that never will be. So they are read
+// while all other threads are held in a signal handler, where no fault is half done.
+//
+// Other processes that write our memory (process_vm_writev, ptrace) are counted in their own usage:
+// use DirtyForm::scan where that happens.
+#include <algorithm>
+#include <mutex>
+#include <optional>
+
+#include <pagetrap/vm/freeze.hpp>
+
+#include "sys/fault_ring.hpp"
+#include "sys/pagemap.hpp"
+#include "vm/address_map.hpp"
+#include "vm/dirty_tracker.hpp"
+#include "vm/process_files.hpp"
+#include "vm/region_state.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace {
+
+class RingTracker;
+
+// The process's rings, and the trackers that share them.
+struct RingDomain {
+  std::mutex lock;
+  std::optional<sys::FaultRing> ring;  // GUARDED_BY(lock), as all below
+  std::vector<RingTracker*> trackers;
+  std::vector<std::byte*> drained;
+  std::uint64_t sampled = 0;  // since the common start
+  std::uint64_t start = 0;    // completed_faults() at the common start
+  unsigned mismatches = 0;    // calls in a row that had to scan
+};
+
+RingDomain& domain() {
+  static auto* const the_domain = new RingDomain;  // leaked: see registry.cpp
+  return *the_domain;
+}
+
+class RingTracker final : public ScanTracker {
+ public:
+  RingTracker() {
+    const std::lock_guard guard(domain().lock);
+    domain().trackers.push_back(this);
+  }
+  ~RingTracker() override {
+    RingDomain& all = domain();
+    const std::lock_guard guard(all.lock);
+    std::erase(all.trackers, this);
+    if (all.trackers.empty()) all.ring.reset();
+  }
+
+  Outcome begin(RegionState& state) override {
+    range_ = state.range;
+    return kDone;
+  }
+  Outcome arm(RegionState& state, PageRange range) override {
+    range_ = state.range;
+    return ScanTracker::arm(state, range);
+  }
+  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
+  Outcome rearm_in_child(RegionState& state) noexcept override;
+
+  void take(std::byte* page) {
+    if (range_.contains(page)) pending_.push_back(page);
+  }
+  void must_scan() {
+    scan_all_ = true;
+    pending_.clear();
+  }
+
+ private:
+  Result<Pages> collect_pending(PageRange range, std::vector<PageRange>& out);
+
+  PageRange range_;
+  std::vector<std::byte*> pending_;  // pages of faults since the last collect, unsorted
+  bool scan_all_ = true;             // what the ring knows is not all there is
+};
+
+// Reads the rings and gives the samples to their regions.
+void drain(RingDomain& all) {
+  all.drained.clear();
+  all.sampled += all.ring->drain(all.drained);
+  for (std::byte* address : all.drained)
+    for (RingTracker* tracker : all.trackers) tracker->take(page_of(address).base);
+}
+
+// Sets a common start of samples and counts. Nobody else is in a page fault meanwhile.
+void restart(void* self) {
+  auto& all = *static_cast<RingDomain*>(self);
+  drain(all);
+  all.sampled = 0;
+  all.start = sys::completed_faults();
+}
+
+void do_nothing(void*, void*) noexcept PAGETRAP_SIGNAL_SAFE {}
+
+// The ring's knowledge up to now: true if it is complete.
+bool synchronise(RingDomain& all) {
+  drain(all);
+  const bool complete = all.sampled == sys::completed_faults() - all.start;
+  if (complete && !all.ring->lost()) {
+    all.mismatches = 0;
+    return true;
+  }
+  for (RingTracker* tracker : all.trackers) tracker->must_scan();
+  // A fault in flight heals by itself at the next look; what stays apart needs a new start.
+  constexpr unsigned kPatience = 2;
+  if (++all.mismatches >= kPatience) {
+    all.mismatches = 0;
+    // If some thread does not answer, the old start stays: every later call scans, which is exact.
+    static_cast<void>(for_every_other_thread(do_nothing, &all, restart));
+  }
+  return false;
+}
+
+Result<Pages> RingTracker::collect_pending(PageRange range, std::vector<PageRange>& out) {
+  std::sort(pending_.begin(), pending_.end());
+  pending_.erase(std::unique(pending_.begin(), pending_.end()), pending_.end());
+  std::size_t pages = 0;
+  std::vector<std::byte*> outside;
+  for (std::size_t i = 0; i < pending_.size();) {
+    if (!range.contains(pending_[i])) {
+      outside.push_back(pending_[i++]);
+      continue;
+    }
+    PageRange run{pending_[i++], Pages{1}};
+    while (i < pending_.size() && pending_[i] == run.end() && range.contains(pending_[i])) {
+      run.length = Pages{run.length.count() + 1};
+      ++i;
+    }
+    const auto found = sys::scan_written(pagemap_descriptor(), run, true, out);
+    if (!found) {
+      scan_all_ = true;
+      return found;
+    }
+    pages += found->count();
+  }
+  pending_ = std::move(outside);
+  return Pages{pages};
+}
+
+Result<Pages> RingTracker::collect(RegionState& state, PageRange range,
+                                   std::vector<PageRange>& out) {
+  RingDomain& all = domain();
+  const std::lock_guard guard(all.lock);
+  if (!all.ring) return ScanTracker::collect(state, range, out);  // a fork()ed child, see below
+  synchronise(all);
+  if (!scan_all_) return collect_pending(range, out);
+  const auto found = ScanTracker::collect(state, range, out);
+  // Faults from here on are either sampled, or make the next look scan again.
+  if (found && range == state.range) scan_all_ = false;
+  return found;
+}
+
+// The rings are the parent's. The child scans.
+Outcome RingTracker::rearm_in_child(RegionState& state) noexcept {
+  domain().ring.reset();
+  return ScanTracker::rearm_in_child(state);
+}
+
+}  // namespace
+
+void lock_rings() noexcept { domain().lock.lock(); }
+void unlock_rings() noexcept { domain().lock.unlock(); }
+
+Result<std::unique_ptr<DirtyTracker>> make_ring_tracker() {
+  RingDomain& all = domain();
+  {
+    const std::lock_guard guard(all.lock);
+    if (!all.ring) {
+      auto ring = sys::FaultRing::open();
+      if (!ring) return ring.error();
+      all.ring.emplace(std::move(*ring));
+      const auto done = for_every_other_thread(do_nothing, &all, restart);
+      if (!done) {
+        all.ring.reset();
+        return done.error();
+      }
+    }
+  }
+  return std::unique_ptr<DirtyTracker>(std::make_unique<RingTracker>());
+}
+
+}  // namespace v0
+}  // namespace pagetrap

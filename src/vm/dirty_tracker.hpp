@@ -1,0 +1,62 @@
+// DirtyTracker: one of the three forms of DIRTY over one region. docs/design/vm.md, "DIRTY".
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include <pagetrap/core/result.hpp>
+#include <pagetrap/core/units.hpp>
+#include <pagetrap/vm/region.hpp>
+
+#include "sys/mapping.hpp"
+#include "vm/backends/operations.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+
+class DirtyTracker {
+ public:
+  virtual ~DirtyTracker() = default;
+  /// Tracking starts on fresh memory, which is clean as it is.
+  virtual Outcome begin(RegionState&) { return kDone; }
+  /// Declare `range` clean.
+  virtual Outcome arm(RegionState& state, PageRange range) = 0;
+  virtual Result<Pages> collect(RegionState& state, PageRange range,
+                                std::vector<PageRange>& out) = 0;
+  /// A write-protect fault in a page of `state`. True if the tracker resolved it.
+  virtual bool on_write_fault(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE = 0;
+  /// `range` is about to be made writable otherwise (supplied, unprotected), and now it has been:
+  /// it counts as written. Always called in pairs.
+  virtual void opening(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = 0;
+  virtual void opened(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = 0;
+  virtual Outcome rearm_in_child(RegionState& state) noexcept = 0;
+
+  std::mutex lock;  // collect() and arm() exclude each other
+};
+
+/// The base of scan and ring.
+class ScanTracker : public DirtyTracker {
+ public:
+  Outcome arm(RegionState& state, PageRange range) override;
+  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
+  bool on_write_fault(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE override;
+  void opening(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override;
+  void opened(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override;
+  Outcome rearm_in_child(RegionState& state) noexcept override;
+};
+
+/// DirtyForm::scan: the kernel marks, PAGEMAP_SCAN collects.
+std::unique_ptr<DirtyTracker> make_scan_tracker();
+/// DirtyForm::traps: write-protect faults mark a table.
+Result<std::unique_ptr<DirtyTracker>> make_trap_tracker(PageRange range);
+/// DirtyForm::ring: as scan; a perf ring of fault addresses says where to look.
+Result<std::unique_ptr<DirtyTracker>> make_ring_tracker();
+
+/// The lock that ring trackers share, for fork().
+void lock_rings() noexcept;
+void unlock_rings() noexcept;
+
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,137 @@
+#include "vm/dispatch.hpp"
+
+#include <signal.h>
+
+#include <pagetrap/trace/trace.hpp>
+
+#include "sys/protection_key.hpp"
+#include "sys/signal_frame.hpp"
+#include "sys/signal_safe_calls.hpp"
+#include "vm/dirty_tracker.hpp"
+#include "vm/keys.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace {
+
+// Trivial, constant-initialised and initial-exec: the first touch inside a handler allocates
+// nothing (measured with dlopen'ed libraries; see docs/design/vm.md).
+constinit thread_local pid_t t_thread_id = 0;
+constinit thread_local int t_handler_depth = 0;
+
+std::uint64_t fault_detail(const Fault& fault, std::uint64_t started) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  const std::uint64_t took = sys::monotonic_nanoseconds() - started;
+  return static_cast<std::uint64_t>(fault.kind) | std::uint64_t{fault.write} << 8 | took << 16;
+}
+
+// The handler of a region without one: a frozen region's threads wait, others are not ours.
+Verdict without_handler(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  return fault.frozen ? Verdict::retry : Verdict::not_mine;
+}
+
+Verdict call_handler(RegionState& state, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (!state.has_handler.load(std::memory_order_acquire)) return without_handler(fault);
+  const HandlerSlot slot = state.current_handler();
+  if (slot.handler == nullptr) return without_handler(fault);
+  return slot.handler(slot.self, fault);
+}
+
+// A missing page of a lifted region, unless its handler asked for missing faults and can have the
+// Lift already.
+bool handled_by_lift(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  const LiftPhase phase = state.lift_phase.load(std::memory_order_acquire);
+  if (phase == LiftPhase::none) return false;
+  return phase == LiftPhase::moving || !state.wants(FaultKind::missing) ||
+         !state.has_handler.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+pid_t current_thread() noexcept PAGETRAP_SIGNAL_SAFE {
+  if (t_thread_id == 0) t_thread_id = sys::thread_id();
+  return t_thread_id;
+}
+
+void forget_current_thread() noexcept {
+  t_thread_id = 0;
+  t_handler_depth = 0;
+}
+
+int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return t_handler_depth; }
+
+FaultKind classify(const RegionState& state, const std::byte* address,
+                   bool write) noexcept PAGETRAP_SIGNAL_SAFE {
+  switch (state.pages.get(address)) {
+    case PageState::missing:
+      // With both kinds asked for, a page that another thread filled in the backing is minor. In
+      // the faulting thread the kernel does not say which it was; the page cache knows.
+      return state.wants(FaultKind::minor) && sys::in_core(page_of(address)) ? FaultKind::minor
+                                                                             : FaultKind::missing;
+    case PageState::evicted:
+      return FaultKind::minor;
+    case PageState::none:
+    case PageState::guard:
+      return FaultKind::no_access;
+    case PageState::read:
+      return write ? FaultKind::write_protected : FaultKind::minor;
+    case PageState::read_write:
+      break;
+  }
+  // Resolved by another thread since it was raised, or its state is changing right now (RACE
+  // double-fault): name it by what the region can raise; the handler is idempotent.
+  if (write && state.wants(FaultKind::write_protected)) return FaultKind::write_protected;
+  if (state.wants(FaultKind::minor)) return FaultKind::minor;
+  if (state.wants(FaultKind::missing)) return FaultKind::missing;
+  return write ? FaultKind::write_protected : FaultKind::no_access;
+}
+
+Verdict deliver(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  const bool traced = trace::enabled(trace::Kind::fault);
+  const std::uint64_t started = traced ? sys::monotonic_nanoseconds() : 0;
+  fault.region = &state.handle;
+  fault.frozen = state.frozen.load(std::memory_order_acquire) != 0;
+  Verdict verdict = Verdict::resolved;
+  if (fault.kind == FaultKind::missing && handled_by_lift(state)) {
+    verdict = restore_lifted(state, fault.page) ? Verdict::resolved : Verdict::not_mine;
+    if (traced) trace::record(trace::Kind::fault, fault.address, fault_detail(fault, started));
+    return verdict;
+  }
+  const bool tracked = state.tracker != nullptr && fault.write && !fault.frozen &&
+                       fault.kind == FaultKind::write_protected &&
+                       state.tracker->on_write_fault(state, fault.page);
+  if (!tracked) verdict = call_handler(state, fault);
+  if (traced) trace::record(trace::Kind::fault, fault.address, fault_detail(fault, started));
+  return verdict;
+}
+
+bool dispatch_signal(int code, void* address, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  const Pinned pinned = Pinned::find(address);
+  RegionState* const state = pinned.get();
+  if (state == nullptr) return false;
+  const sys::FrameFacts facts = sys::frame_facts(context);
+  Fault fault;
+  fault.address = static_cast<std::byte*>(address);
+  fault.page = page_of(address);
+  fault.write = facts.write;
+  fault.thread = current_thread();
+  fault.context = context;
+  ++t_handler_depth;
+  bool ours = true;
+  if (state->key >= 0 && code == SEGV_PKUERR) {
+    ours = resolve_key_fault(*state, fault);
+  } else {
+    fault.kind = classify(*state, fault.address, fault.write);
+    const Verdict verdict = deliver(*state, fault);
+    ours = verdict != Verdict::not_mine;
+    if (verdict == Verdict::retry && fault.frozen) wait_for_thaw(*state);
+    // A handler may have changed the region's own key; what it did in this frame's stead must reach
+    // the interrupted code.
+    if (state->key >= 0) apply_key_access(*state, context);
+  }
+  --t_handler_depth;
+  return ours;
+}
+
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,77 @@
+// Guards: pages that nobody may touch, whatever backend the region has.
+#include <sys/mman.h>
+
+#include <atomic>
+
+#include <pagetrap/trace/trace.hpp>
+#include <pagetrap/vm/features.hpp>
+
+#include "sys/kernel_abi.hpp"
+#include "sys/signal_safe_calls.hpp"
+#include "vm/region_state.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace {
+
+// Runs of PROT_NONE that stand in for guard markers. Each may cost two kernel mappings.
+constinit std::atomic<std::size_t> g_fallback_guards{0};
+
+Outcome install_by_mprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::size_t guards = g_fallback_guards.fetch_add(1) + 1;
+  if (2 * guards > max_map_count() / 2) {
+    g_fallback_guards.fetch_sub(1);
+    return Error{"guard", ENOMEM, range,
+                 "guards use half of vm.max_map_count already: raise the sysctl, or use Linux 6.13, "
+                 "whose guard markers need no mappings"};
+  }
+  if (const int error = sys::change_protection(range, PROT_NONE)) {
+    g_fallback_guards.fetch_sub(1);
+    return Error{"mprotect of a guard", error, range};
+  }
+  state.fallback_guards.fetch_add(1, std::memory_order_relaxed);
+  return drop_contents(state, range);
+}
+
+Outcome remove_by_mprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const int error = sys::change_protection(range, PROT_READ | PROT_WRITE))
+    return Error{"mprotect of a guard", error, range};
+  if (state.fallback_guards.load(std::memory_order_relaxed) != 0) {
+    state.fallback_guards.fetch_sub(1, std::memory_order_relaxed);
+    g_fallback_guards.fetch_sub(1);
+  }
+  return kDone;
+}
+
+}  // namespace
+
+// The marker is tried first, each time: one failing system call on old kernels, no state to keep.
+Outcome install_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  state.pages.set(range, PageState::guard);
+  if (state.options.backend == BackendId::null) return drop_contents(state, range);
+  const int error = sys::advise(range, MADV_GUARD_INSTALL);
+  if (error == 0) return kDone;
+  if (error != EINVAL) return Error{"MADV_GUARD_INSTALL", error, range};
+  return install_by_mprotect(state, range);
+}
+
+Outcome remove_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  Outcome outcome = kDone;
+  if (state.options.backend != BackendId::null) {
+    const int error = sys::advise(range, MADV_GUARD_REMOVE);
+    if (error == EINVAL) {
+      outcome = remove_by_mprotect(state, range);
+    } else if (error != 0) {
+      outcome = Error{"MADV_GUARD_REMOVE", error, range};
+    }
+  }
+  if (!failed(outcome)) state.pages.set(range, PageState::read_write);
+  return outcome;
+}
+
+void forget_guards(RegionState& state) noexcept {
+  g_fallback_guards.fetch_sub(state.fallback_guards.exchange(0));
+}
+
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,203 @@
+#include "vm/keys.hpp"
+
+#include <sys/mman.h>
+#include <sys/single_threaded.h>
+#include <ucontext.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+
+#include <pagetrap/vm/freeze.hpp>
+
+#include "sys/protection_key.hpp"
+#include "sys/signal_safe_calls.hpp"
+#include "vm/dispatch.hpp"
+#include "vm/outer_frames.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace {
+
+constexpr unsigned kKeys = 16;
+
+// Rights bits of all keys that belong to regions.
+constinit std::atomic<std::uint32_t> g_region_bits{0};
+
+// How many handlers with opened keys this thread is inside of. Also counts up for good where a
+// handler is left by siglongjmp: the only effect is a look for outer frames that finds none.
+constinit thread_local std::uint32_t t_handlers = 0;
+constinit thread_local std::array<std::uint8_t, kKeys> t_windows{};
+
+std::uint32_t denied_by(Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (access == Access::read_write) return 0;
+  return access == Access::read ? sys::kDenyWrite : sys::kDenyAll;
+}
+
+Access allowed(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return static_cast<Access>(state.key_access.load(std::memory_order_seq_cst));
+}
+
+bool has_window(int key) noexcept PAGETRAP_SIGNAL_SAFE {
+  return t_windows[static_cast<std::size_t>(key)] != 0;
+}
+
+void set_own_rights(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint32_t deny = has_window(state.key) ? 0 : denied_by(allowed(state));
+  sys::set_key_rights(sys::with_key(sys::key_rights(), state.key, deny));
+}
+
+void set_rights_in_frame(const RegionState& state, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::uint32_t* const rights = sys::key_rights_in_frame(context);
+  if (rights != nullptr)
+    *rights = sys::with_key(*rights, state.key, denied_by(allowed(state)));
+}
+
+// Broadcast: take the rights away from one thread, wherever it is. Inside signal handlers it has
+// more than one saved register: the one of this frame, and one in the frame of each handler that it
+// will return from, which would bring the old rights back.
+void restrict_thread(void* self, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto& state = *static_cast<const RegionState*>(self);
+  if (has_window(state.key)) return;
+  const std::uint32_t* const rights = sys::key_rights_in_frame(context);
+  // All access denied is what the kernel gives to signal handlers (and what a thread has that never
+  // touched the region: looking for frames then finds none).
+  const bool in_handler =
+      t_handlers != 0 ||
+      (rights != nullptr && sys::rights_of(*rights, state.key) == sys::kDenyAll) ||
+      rights == nullptr;
+  if (in_handler) {
+    for_each_outer_frame(
+        context,
+        [](void* region, void* frame) noexcept PAGETRAP_SIGNAL_SAFE {
+          set_rights_in_frame(*static_cast<const RegionState*>(region), frame);
+        },
+        self);
+  }
+  set_rights_in_frame(state, context);
+}
+
+struct Restriction {
+  RegionState* state;
+  Outcome outcome;
+};
+
+void broadcast_restriction(void* self) {
+  auto* const restriction = static_cast<Restriction*>(self);
+  const auto done = for_every_other_thread(restrict_thread, restriction->state);
+  if (!done) restriction->outcome = done.error();
+}
+
+}  // namespace
+
+KeysOpenInHandler::KeysOpenInHandler() noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint32_t bits = g_region_bits.load(std::memory_order_relaxed);
+  if (bits == 0) [[likely]]
+    return;
+  opened_ = true;
+  ++t_handlers;
+  sys::set_key_rights(sys::key_rights() & ~bits);
+}
+
+KeysOpenInHandler::~KeysOpenInHandler() PAGETRAP_SIGNAL_SAFE {
+  if (opened_) --t_handlers;
+}
+
+Outcome attach_key(RegionState& state) {
+  if (!sys::have_protection_keys())
+    return Error{"pkey_alloc", ENOTSUP, {}, "this CPU or kernel has no protection keys"};
+  const int key = sys::allocate_key();
+  if (key < 0)
+    return Error{"pkey_alloc", -key, {}, "a process has 15 protection keys, all are in use"};
+  if (const int error = sys::tag(state.range, PROT_READ | PROT_WRITE, key)) {
+    sys::free_key(key);
+    return Error{"pkey_mprotect", error, state.range};
+  }
+  state.key = key;
+  state.key_access.store(static_cast<std::uint32_t>(Access::read_write));
+  g_region_bits.fetch_or(sys::with_key(0, key, sys::kDenyAll));
+  return kDone;
+}
+
+void detach_key(RegionState& state) noexcept {
+  if (state.key < 0) return;
+  // A freed key must not stay on pages: its next owner would govern them.
+  if (!state.owns_memory) sys::tag(state.range, PROT_READ | PROT_WRITE, 0);
+  g_region_bits.fetch_and(~sys::with_key(0, state.key, sys::kDenyAll));
+  sys::free_key(state.key);
+  state.key = -1;
+}
+
+Outcome restrict_key(RegionState& state, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+  state.key_access.store(static_cast<std::uint32_t>(access), std::memory_order_seq_cst);
+  set_own_rights(state);
+  if (__libc_single_threaded != 0) return kDone;
+  if (handler_depth() != 0)
+    return Error{"protect", EDEADLK, state.range,
+                 "taking rights away from other threads is not possible inside a fault handler"};
+  // Not inside a handler of ours, so this is an ordinary call: it may lock and allocate. A foreign
+  // signal handler must not come here, and Region::protect says so.
+  Restriction restriction{&state, kDone};
+  sys::call_unproved(broadcast_restriction, &restriction);
+  return restriction.outcome;
+}
+
+Outcome open_key(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  state.key_access.store(static_cast<std::uint32_t>(Access::read_write), std::memory_order_seq_cst);
+  set_own_rights(state);
+  return kDone;
+}
+
+void apply_key_access(const RegionState& state, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (has_window(state.key)) return;
+  // RACE a restriction between the load of key_access and the store into the frame: its broadcast
+  // corrects the frame (it sees t_handlers != 0 and looks for this frame), then the stale store here
+  // undoes that. Reading again after the store closes it: either this sees the new access, or the
+  // broadcast comes after the store.
+  Access before;
+  do {
+    before = allowed(state);
+    set_rights_in_frame(state, context);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } while (allowed(state) != before);
+}
+
+void wait_for_thaw(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  while (state.frozen.load(std::memory_order_acquire) != 0) sys::futex_wait(state.frozen, 1);
+}
+
+bool resolve_key_fault(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  const Access now = allowed(state);
+  const bool permitted =
+      now == Access::read_write || (now == Access::read && !fault.write);
+  if (!permitted) {
+    fault.kind = now == Access::none ? FaultKind::no_access : FaultKind::write_protected;
+    const Verdict verdict = deliver(state, fault);
+    if (verdict == Verdict::not_mine) return false;
+    if (verdict == Verdict::retry && fault.frozen) wait_for_thaw(state);
+  }
+  apply_key_access(state, fault.context);
+  return true;
+}
+
+void open_window(const RegionState& state) noexcept {
+  ++t_windows[static_cast<std::size_t>(state.key)];
+  // A broadcast between the two lines leaves the register alone, and it is set here.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  set_own_rights(state);
+}
+
+void close_window(const RegionState& state) noexcept {
+  --t_windows[static_cast<std::size_t>(state.key)];
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  // RACE a broadcast between reading key_access and writing the register: read again after.
+  Access before;
+  do {
+    before = allowed(state);
+    set_own_rights(state);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } while (allowed(state) != before);
+}
+
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,228 @@
+// Lift: see lift.hpp. SOURCE mremap(2) MREMAP_DONTUNMAP (5.7); UFFD_FEATURE_EVENT_REMAP keeps the
+// registration on both places, and lets the kernel move whole page-table subtrees (measured: without
+// the event it clears the marks entry by entry, 3-4 ms per GiB).
+#include <pagetrap/vm/lift.hpp>
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <pagetrap/trace/trace.hpp>
+
+#include "sys/injection.hpp"
+#include "sys/kernel_abi.hpp"
+#include "sys/mapping.hpp"
+#include "sys/signal_safe_calls.hpp"
+#include "sys/userfaultfd.hpp"
+#include "vm/channel.hpp"
+#include "vm/region_state.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace {
+
+constexpr std::size_t kSubtree = std::size_t{1} << 30;  // what one upper page-table entry maps
+constexpr std::size_t kBatch = 512;  // pages restored in one go: a page table, 2 MiB
+constexpr unsigned kAttempts = 1000;  // EAGAIN while an event is unread
+
+int move_tables(PageRange from, std::byte* to) noexcept {
+  if (const int error = sys::injected(sys::Call::mremap)) return error;
+  void* const moved = ::mremap(from.base, from.size_bytes(), from.size_bytes(),
+                               MREMAP_MAYMOVE | MREMAP_DONTUNMAP | MREMAP_FIXED, to);
+  return moved == MAP_FAILED ? errno : 0;
+}
+
+// What to do about pages that the window does not have, because nobody ever wrote them.
+enum class Holes : std::uint8_t { fill, leave };
+
+// Moves pages from the window or, where the kernel cannot, copies them.
+int move_or_copy(const RegionState& state, PageRange to, const std::byte* from, Holes holes,
+                 std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+  if ((state.channel->features() & UFFD_FEATURE_MOVE) != 0) {
+    const std::uint64_t mode = holes == Holes::leave ? UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : 0;
+    const int error = sys::uffd_move(state.uffd, to, from, mode, done);
+    // EBUSY: a page is pinned, or shared with a fork()ed child. It can be copied.
+    if ((error != EBUSY && error != EINVAL) || done != 0) return done != 0 ? 0 : error;
+    to.length = Pages{1};
+  }
+  // Reading a hole of the window gives zeroes, which is what it stands for.
+  return sys::uffd_copy(state.uffd, to, from, 0, done);
+}
+
+// The same for one batch, making progress of at least a page; `done` counts bytes now present.
+int restore_batch(RegionState& state, PageRange batch, const std::byte* from, Holes holes,
+                  std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+  int error = move_or_copy(state, batch, from, holes, done);
+  if (done != 0) return 0;
+  const PageRange first{batch.base, Pages{1}};
+  if (error == ENOENT) error = sys::uffd_zero(state.uffd, first, done);
+  if (error == EEXIST) {
+    // Another thread restored it. Whoever sleeps on it may have missed that wake-up.
+    sys::uffd_wake(state.uffd, first);
+    done = page_size();
+    return 0;
+  }
+  return error;
+}
+
+Outcome restore_run(RegionState& state, PageRange range, const std::byte* window, Holes holes,
+                    std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  filled = 0;
+  unsigned attempts = 0;
+  while (filled < range.size_bytes()) {
+    std::byte* const next = range.base + filled;
+    const PageRange rest{next, Pages{(range.size_bytes() - filled) >> page_shift()}};
+    std::size_t done = 0;
+    const int error =
+        restore_batch(state, rest, window + (next - state.range.base), holes, done);
+    if (error == EAGAIN && ++attempts < kAttempts) {
+      sys::yield();
+    } else if (error != 0) {
+      return Error{"restore of a lifted page", error, rest};
+    }
+    filled += done;
+  }
+  state.pages.set(range, PageState::read_write);
+  return kDone;
+}
+
+// During a lift missing pages are trapped, whatever the region asked for; after it as before.
+int trap_missing(RegionState& state, bool on) noexcept {
+  const std::uint64_t mode =
+      on ? state.uffd_mode | UFFDIO_REGISTER_MODE_MISSING : state.uffd_mode;
+  if (mode == 0) return sys::uffd_unregister(state.uffd, state.range);
+  return sys::uffd_register(state.uffd, state.range, mode);
+}
+
+Outcome move_away(RegionState& state, PageRange window) noexcept {
+  if (const int error = trap_missing(state, true))
+    return Error{"UFFDIO_REGISTER for a lift", error, state.range};
+  if (const Outcome outcome = state.pages.reset(PageState::missing); failed(outcome))
+    return outcome;
+  if (const int error = move_tables(state.range, window.base))
+    return Error{"mremap MREMAP_DONTUNMAP", error, state.range,
+                 error == EINVAL ? "the region must be one kernel mapping" : ""};
+  return kDone;
+}
+
+// The window inherited the registration (EVENT_REMAP): reading a page there that nobody ever wrote
+// would be a missing fault of no region. Registering again without MISSING changes a flag;
+// unregistering would walk all pages to clear write-protect marks.
+Outcome quiet_window(RegionState& state, PageRange window) noexcept {
+  const std::uint64_t mode = state.uffd_mode & UFFDIO_REGISTER_MODE_WP;
+  const int error = mode != 0 ? sys::uffd_register(state.uffd, window, mode)
+                              : sys::uffd_unregister(state.uffd, window);
+  return error == 0 ? kDone : Error{"UFFDIO_REGISTER of the window", error, window};
+}
+
+}  // namespace
+
+bool restore_lifted(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (state.lift_phase.load(std::memory_order_acquire) == LiftPhase::moving) {
+    sys::yield();  // the mover is inside mremap, or about to publish the window
+    return true;
+  }
+  const std::byte* const window = state.lift_window.load(std::memory_order_acquire);
+  // RACE finish() ends between the fault and here: everything is restored then, run again.
+  if (window == nullptr) return true;
+  std::size_t filled = 0;
+  return !failed(restore_run(state, page, window, Holes::fill, filled));
+}
+
+Result<Lift> Region::lift() {
+  if (state_ == nullptr) return Error{"lift", EBADF, {}, "the Region is empty"};
+  RegionState& state = *state_;
+  if (!state.options.liftable)
+    return Error{"lift", ENOTSUP, state.range, "create the region with options.liftable"};
+  std::unique_lock guard(state.control);
+  if (state.lift_phase.load() != LiftPhase::none)
+    return Error{"lift", EALREADY, state.range, "finish the lift that is under way first"};
+  sys::Mapping::Request request;
+  request.size_bytes = state.range.size_bytes();
+  request.prot = PROT_NONE;
+  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  request.alignment = kSubtree;
+  auto window = sys::Mapping::create(request);
+  if (!window) return window.error();
+  const std::uint64_t started = sys::monotonic_nanoseconds();
+  // Before the move no page can be missing; after it all are, and nobody can tell what was in them
+  // until the window is published.
+  state.lift_phase.store(LiftPhase::moving, std::memory_order_seq_cst);
+  if (const Outcome outcome = move_away(state, window->range()); failed(outcome)) {
+    // Nothing moved. The table forgot which pages were protected; the kernel did not, and their
+    // faults are still delivered.
+    static_cast<void>(trap_missing(state, false));
+    static_cast<void>(state.pages.reset(PageState::read_write));
+    state.lift_phase.store(LiftPhase::none, std::memory_order_release);
+    return outcome;
+  }
+  const Outcome outcome = quiet_window(state, window->range());
+  state.lift_window.store(window->data(), std::memory_order_release);
+  state.lift_phase.store(LiftPhase::lifted, std::memory_order_release);
+  Lift lift(&state, window->release());
+  trace::record(trace::Kind::lift, state.range.base, sys::monotonic_nanoseconds() - started);
+  guard.unlock();  // `lift` locks it when it ends, which is here if the window is not usable
+  if (failed(outcome)) return outcome;
+  return lift;
+}
+
+Lift::Lift(Lift&& other) noexcept
+    : state_(std::exchange(other.state_, nullptr)), window_(other.window_) {}
+
+// Errors of finish() are for those who call it; what it can refuse is memory for page tables.
+Lift::~Lift() { static_cast<void>(finish()); }
+
+const std::byte* Lift::at(const void* in_region) const noexcept PAGETRAP_SIGNAL_SAFE {
+  return window_.base + (static_cast<const std::byte*>(in_region) - state_->range.base);
+}
+
+Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (state_ == nullptr) return Error{"Lift::restore", EBADF, range, "the lift is finished"};
+  if (!state_->range.contains(range) || range.empty())
+    return Error{"Lift::restore", EINVAL, range, "not pages of the region"};
+  std::size_t filled = 0;
+  const Outcome outcome = restore_run(*state_, range, window_.base, Holes::fill, filled);
+  if (failed(outcome)) return outcome;
+  return pages_for(filled);
+}
+
+Result<Done> Lift::finish() noexcept {
+  if (state_ == nullptr) return Done{};
+  RegionState& state = *std::exchange(state_, nullptr);
+  Outcome worst = kDone;
+  for (std::byte* next = state.range.base; next < state.range.end();) {
+    PageRange run = state.pages.run(next, state.range.end());
+    next = run.end();
+    if (state.pages.get(run.base) != PageState::missing) continue;
+    if (run.length > Pages{kBatch}) {
+      run.length = Pages{kBatch};
+      next = run.end();
+    }
+    std::size_t filled = 0;
+    const Outcome outcome = restore_run(state, run, window_.base, Holes::leave, filled);
+    if (failed(outcome)) worst = outcome;
+  }
+  if (failed(worst)) {
+    // The window keeps what could not be put back; nothing is lost, and faults still find it.
+    state_ = &state;
+    return worst;
+  }
+  const std::lock_guard guard(state.control);
+  if (!state.wants(FaultKind::missing)) {
+    // The holes become plain memory again.
+    if (const int error = trap_missing(state, false))
+      worst = Error{"UFFDIO_REGISTER after a lift", error, state.range};
+    const Outcome outcome = state.pages.reset(PageState::read_write);
+    if (failed(outcome)) worst = outcome;
+  }
+  state.lift_window.store(nullptr, std::memory_order_release);
+  state.lift_phase.store(LiftPhase::none, std::memory_order_release);
+  // RACE a thread that read lift_window before is still copying from the window.
+  state.in_flight.wait();
+  ::munmap(window_.base, window_.size_bytes());
+  return as_result(worst);
+}
+
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,108 @@
+#include "vm/page_states.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+
+#include "sys/signal_safe_calls.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace {
+
+// Bytes stored as words where a range is long: 1 GiB of pages is 32,768 stores instead of 262,144.
+constexpr std::size_t kWord = sizeof(std::uint64_t);
+
+}  // namespace
+
+PageStates& PageStates::operator=(PageStates&& other) noexcept {
+  memory_ = std::move(other.memory_);
+  bytes_ = std::exchange(other.bytes_, nullptr);
+  first_ = std::exchange(other.first_, 0);
+  count_ = std::exchange(other.count_, 0);
+  initial_.store(other.initial(), std::memory_order_relaxed);
+  return *this;
+}
+
+Outcome PageStates::reset(PageState state) noexcept {
+  // RACE a reader between the two steps decodes an untouched byte as the new state already, and a
+  // touched one as the old: both are states the page had around this call.
+  initial_.store(state, std::memory_order_release);
+  const int error = sys::advise(memory_.range(), MADV_DONTNEED);
+  return error == 0 ? kDone : Error{"MADV_DONTNEED of the page states", error, memory_.range()};
+}
+
+Result<PageStates> PageStates::create(PageRange range, PageState initial) {
+  PageStates states;
+  states.count_ = range.length.count();
+  sys::Mapping::Request request;
+  request.size_bytes = bytes(pages_for(states.count_));
+  request.prot = PROT_READ | PROT_WRITE;
+  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  auto memory = sys::Mapping::create(request);
+  if (!memory) return memory.error();
+  states.memory_ = std::move(*memory);
+  sys::name_mapping(states.memory_.range(), "pagetrap:states");
+  states.bytes_ = reinterpret_cast<std::atomic<std::uint8_t>*>(states.memory_.data());
+  states.first_ = reinterpret_cast<std::uintptr_t>(range.base);
+  states.initial_.store(initial, std::memory_order_relaxed);
+  return states;
+}
+
+void PageStates::set(PageRange range, PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint8_t byte = encode(state);
+  std::size_t index = index_of(range.base);
+  const std::size_t end = index + range.length.count();
+  for (; index < end && index % kWord != 0; ++index)
+    bytes_[index].store(byte, std::memory_order_release);
+  const std::uint64_t word = 0x0101010101010101U * std::uint64_t{byte};
+  for (; index + kWord <= end; index += kWord)
+    std::atomic_ref<std::uint64_t>(reinterpret_cast<std::uint64_t&>(bytes_[index]))
+        .store(word, std::memory_order_release);
+  for (; index < end; ++index) bytes_[index].store(byte, std::memory_order_release);
+}
+
+PageRange PageStates::run(std::byte* from, const std::byte* end) const noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  const PageState state = get(from);
+  std::size_t length = 1;
+  const std::size_t limit = static_cast<std::size_t>(end - from) >> page_shift();
+  while (length < limit && get(from + bytes(Pages{length})) == state) ++length;
+  return {from, Pages{length}};
+}
+
+bool PageStates::claim(const void* page, PageState expected) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::atomic<std::uint8_t>& byte = byte_of(page);
+  std::uint8_t current = byte.load(std::memory_order_acquire);
+  while (current != kClaimed && decode(current) == expected) {
+    if (byte.compare_exchange_weak(current, kClaimed, std::memory_order_acq_rel)) return true;
+  }
+  return false;
+}
+
+std::byte* PageStates::first_changed(std::byte* from, std::byte* end) const noexcept {
+  // mincore(2) of the table: a page of it that was never written is not in core. Each stands for
+  // 4096 pages of the region.
+  std::array<unsigned char, 4096> in_core;
+  std::size_t index = index_of(from);
+  const std::size_t limit = index_of(end);
+  while (index < limit) {
+    std::byte* const table_page =
+        page_of(const_cast<const std::atomic<std::uint8_t>*>(&bytes_[index])).base;
+    const std::size_t rest = std::min(
+        static_cast<std::size_t>(memory_.range().end() - table_page) >> page_shift(), in_core.size());
+    if (::mincore(table_page, bytes(Pages{rest}), in_core.data()) != 0) break;
+    std::size_t skip = 0;
+    while (skip < rest && (in_core[skip] & 1) == 0) ++skip;
+    if (skip == 0) break;
+    index = static_cast<std::size_t>(table_page + bytes(Pages{skip}) -
+                                     reinterpret_cast<std::byte*>(bytes_));
+    if (skip < rest) break;
+  }
+  index = std::min(index, limit);
+  return reinterpret_cast<std::byte*>(first_ + bytes(Pages{index}));
+}
+
+}  // namespace v0
+}  // namespace pagetrap

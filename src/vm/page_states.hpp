@@ -1,0 +1,88 @@
+// PageStates: what was last asked for each page of a region, a byte a page.
+//
+// It is bookkeeping, not authority: the kernel decides what faults, this table names the reason
+// (missing, protected, guard), re-arms a fork()ed child, and serves the null backend. It never
+// suppresses the delivery of a fault, so a stale byte can at worst name a wrong kind for a page
+// whose rights two threads were changing at that moment.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include <pagetrap/core/result.hpp>
+#include <pagetrap/core/units.hpp>
+#include <pagetrap/vm/region.hpp>
+
+#include "sys/mapping.hpp"
+#include "vm/backends/operations.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+
+class PageStates {
+ public:
+  PageStates() = default;
+  PageStates(PageStates&& other) noexcept { *this = std::move(other); }
+  PageStates& operator=(PageStates&& other) noexcept;
+
+  /// A table for `range`, all pages in `initial`. Committed as it is used (MAP_NORESERVE).
+  static Result<PageStates> create(PageRange range, PageState initial);
+
+  [[nodiscard]] PageState get(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {
+    return decode(byte_of(address).load(std::memory_order_relaxed));
+  }
+  void set(PageRange range, PageState state) noexcept PAGETRAP_SIGNAL_SAFE;
+
+  /// The longest run of equal state that starts at `from` and ends at or before `end`.
+  [[nodiscard]] PageRange run(std::byte* from, const std::byte* end) const noexcept
+      PAGETRAP_SIGNAL_SAFE;
+
+  /// One thread's claim to fill a page: true for exactly one of the callers that find it in
+  /// `expected`. The claimer ends it with set(). Others see claimed() until then.
+  bool claim(const void* page, PageState expected) noexcept PAGETRAP_SIGNAL_SAFE;
+  [[nodiscard]] bool claimed(const void* page) const noexcept PAGETRAP_SIGNAL_SAFE {
+    return byte_of(page).load(std::memory_order_acquire) == kClaimed;
+  }
+
+  [[nodiscard]] PageState initial() const noexcept PAGETRAP_SIGNAL_SAFE {
+    return initial_.load(std::memory_order_relaxed);
+  }
+
+  /// Every page is in `state` now, in time that grows with what was touched. Concurrent readers see
+  /// the old or the new one. Not for the fault path.
+  Outcome reset(PageState state) noexcept;
+
+  /// The first page at or after `from` whose table byte may differ from the initial state, or
+  /// `end`: skips what was never touched without reading it. Not for the fault path.
+  [[nodiscard]] std::byte* first_changed(std::byte* from, std::byte* end) const noexcept;
+
+ private:
+  // 0 is the initial state, so that untouched memory of the table means "untouched page".
+  static constexpr std::uint8_t kClaimed = 0xff;
+  [[nodiscard]] PageState decode(std::uint8_t byte) const noexcept PAGETRAP_SIGNAL_SAFE {
+    if (byte == 0) return initial();
+    if (byte == kClaimed) return PageState::missing;
+    return static_cast<PageState>(byte - 1);
+  }
+  static std::uint8_t encode(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+    return static_cast<std::uint8_t>(static_cast<unsigned>(state) + 1);
+  }
+  [[nodiscard]] std::size_t index_of(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {
+    return (reinterpret_cast<std::uintptr_t>(address) - first_) >> page_shift();
+  }
+  [[nodiscard]] std::atomic<std::uint8_t>& byte_of(const void* address) const noexcept
+      PAGETRAP_SIGNAL_SAFE {
+    return bytes_[index_of(address)];
+  }
+
+  sys::Mapping memory_;
+  std::atomic<std::uint8_t>* bytes_ = nullptr;
+  std::uintptr_t first_ = 0;
+  std::size_t count_ = 0;
+  std::atomic<PageState> initial_{PageState::read_write};
+};
+
+}  // namespace v0
+}  // namespace pagetrap

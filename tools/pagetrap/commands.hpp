@@ -1,0 +1,43 @@
+// The subcommands, as main.cpp sees them. docs/commands.md is their manual.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace pagetrap::tool {
+
+/// What the process returns. docs/commands.md explains them to users.
+enum ExitCode : int {
+  kOk = 0,
+  kFailed = 1,  // the command ran, and something is not as it should be
+  kUsage = 2,   // the command line makes no sense
+  kUnable = 3,  // the command could not run here: a file, a limit, a part that is not built in
+};
+
+struct DoctorOptions {
+  bool json = false;
+};
+int doctor(const DoctorOptions& options);
+
+struct TourOptions {
+  bool quick = false;
+};
+int tour(const TourOptions& options);
+
+struct BenchRequest {
+  std::vector<std::string> modules;  // none: all
+  bool quick = false;
+  bool list = false;
+  std::string filter;     // row ids that begin with this; empty: all
+  std::string json_file;  // empty: none
+};
+/// Defined in bench/linked.cpp or bench/absent.cpp; CMake chooses.
+int bench(const BenchRequest& request);
+/// Whether benchmarks are part of this command.
+bool bench_is_linked() noexcept;
+
+int version();
+/// As "0.1.0".
+std::string version_text();
+
+}  // namespace pagetrap::tool

@@ -1,0 +1,85 @@
+// The command line. The only file that includes CLI11, which takes seconds to compile.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "commands.hpp"
+
+namespace {
+
+using namespace pagetrap::tool;
+
+/// What to print for a mistake: what is wrong, then what to do.
+std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const char* first_word) {
+  std::string text = "pagetrap: ";
+  const bool unknown = first_word != nullptr && *first_word != '-' &&
+                       app->get_subcommands([first_word](const CLI::App* command) {
+                            return command->get_name() == first_word;
+                          })
+                           .empty();
+  if (unknown) {
+    text += std::string("there is no command \"") + first_word + "\"";
+  } else {
+    text += error.what();
+  }
+  return text + "\nCommands: doctor, tour, bench, version. `pagetrap COMMAND --help` tells more.\n";
+}
+
+int parse_and_run(int argc, char** argv) {
+  CLI::App app{"Virtual-memory primitives for user programs, after Appel & Li (1991)", "pagetrap"};
+  app.require_subcommand(1);
+  app.failure_message(
+      [first_word = argv[argc > 1 ? 1 : argc]](const CLI::App* failed, const CLI::Error& error) {
+        return explain_mistake(failed, error, first_word);
+      });
+  app.footer(
+      "Exit codes: 0 done, 1 something is not as it should be, 2 wrong usage, 3 not possible "
+      "here.\n"
+      "Environment: NO_COLOR=1 no colours; PAGETRAP_BACKEND=NAME another mechanism than the best.");
+
+  DoctorOptions doctor_options;
+  CLI::App* const doctor_command = app.add_subcommand(
+      "doctor", "What this kernel and this user may do, what serves each primitive, and its cost");
+  doctor_command->add_flag("--json", doctor_options.json, "Print JSON, schema pagetrap-doctor/1");
+
+  TourOptions tour_options;
+  CLI::App* const tour_command =
+      app.add_subcommand("tour", "What pagetrap can do, shown on this machine, in two minutes");
+  tour_command->add_flag("--quick", tour_options.quick, "In 20 seconds, with rougher figures");
+
+  BenchRequest bench_request;
+  CLI::App* const bench_command =
+      app.add_subcommand("bench", "Measure pagetrap against its rivals and twins");
+  bench_command->add_option("MODULE", bench_request.modules, "Such as vm; none: all");
+  bench_command->add_flag("--quick", bench_request.quick, "Under a minute for each module");
+  bench_command->add_option("--json", bench_request.json_file,
+                            "Also write the rows to this file, schema pagetrap-bench/1");
+  bench_command->add_option("--filter", bench_request.filter,
+                            "Only rows whose id begins so, such as vm.trap");
+  bench_command->add_flag("--list", bench_request.list, "Only print the rows' ids");
+
+  CLI::App* const version_command =
+      app.add_subcommand("version", "The version, and what it runs on");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Also --help, which is no error. CLI11 has a number for each mistake; we have one.
+    return app.exit(error) == 0 ? kOk : kUsage;
+  }
+  if (doctor_command->parsed()) return doctor(doctor_options);
+  if (tour_command->parsed()) return tour(tour_options);
+  if (bench_command->parsed()) return bench(bench_request);
+  return version_command->parsed() ? version() : static_cast<int>(kUsage);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  return parse_and_run(argc, argv);
+} catch (const std::exception& error) {
+  // pagetrap's own errors end with a remedy.
+  std::fprintf(stderr, "pagetrap: %s\n", error.what());
+  return kUnable;
+}

@@ -1,0 +1,64 @@
+// Exit codes, and messages that say what to do next.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "run_command.hpp"
+
+namespace pagetrap::tool::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+TEST(Command, TellsItsVersion) {
+  const Ran ran = run_command({"version"});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.output, testing::StartsWith("pagetrap 0."));
+}
+
+TEST(Command, ExplainsItself) {
+  const Ran ran = run_command({"--help"});
+  EXPECT_EQ(ran.status, 0);
+  for (const char* const word : {"doctor", "tour", "bench", "version", "Exit codes"}) {
+    EXPECT_THAT(ran.output, HasSubstr(word));
+  }
+}
+
+TEST(Command, RefusesWhatItDoesNotKnow) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{}, {"dcotor"}, {"doctor", "--jsno"}, {"tour", "now"}}) {
+    const Ran ran = run_command(arguments);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.errors, HasSubstr("--help"));
+    EXPECT_EQ(ran.output, "");
+  }
+}
+
+TEST(Command, HasNoColoursOutsideATerminal) {
+  const Ran ran = run_command({"doctor"});
+  EXPECT_THAT(ran.output, Not(HasSubstr("\033")));
+  EXPECT_THAT(ran.errors, Not(HasSubstr("\033")));
+}
+
+TEST(Command, TakesAQuickTour) {
+  const Ran ran = run_command({"tour", "--quick"});
+  EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
+  for (const char* const word : {"TRAP+PROT1+UNPROT", "DECstation", "ADDs", "evicted page",
+                                 "all values right", "All that was shown worked"}) {
+    EXPECT_THAT(ran.output, HasSubstr(word));
+  }
+}
+
+TEST(Command, ToursAsAnOrdinaryUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can become somebody else";
+  const Ran ran = run_command({"tour", "--quick"}, 65534);
+  EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
+  EXPECT_THAT(ran.output, HasSubstr("all values right"));
+}
+
+}  // namespace
+}  // namespace pagetrap::tool::test

@@ -1,0 +1,26 @@
+// The tour's chapters. A new room adds one: a function here, a line in tour.cpp.
+#pragma once
+
+namespace pagetrap::tool {
+
+struct TourPace {
+  bool quick = false;  // the whole tour in 20 seconds instead of two minutes
+};
+
+/// Prints its chapter; false if something that was shown did not work.
+using TellChapter = bool (*)(const TourPace& pace);
+
+struct Chapter {
+  const char* title;
+  TellChapter tell;
+};
+
+/// The primitives, their price then and now, and what can be built on them in forty lines.
+bool tell_ground_floor(const TourPace& pace);
+
+// Its sections.
+bool tell_then_and_now(const TourPace& pace);
+bool tell_square_roots(const TourPace& pace);
+bool tell_break_even(const TourPace& pace);
+
+}  // namespace pagetrap::tool
