@@ -18,9 +18,10 @@ namespace {
   try {
     const Peer::Batch batch = make();
     char command = 0;
-    while (read(commands, &command, 1) == 1) {
-      const double cost = batch();
-      if (write(answers, &cost, sizeof cost) != static_cast<ssize_t>(sizeof cost)) break;
+    double cost = 0;  // the first answer only says that all is made
+    while (write(answers, &cost, sizeof cost) == static_cast<ssize_t>(sizeof cost) &&
+           read(commands, &command, 1) == 1) {
+      cost = batch();
     }
   } catch (const std::exception& error) {
     report.fail(error.what());
@@ -45,6 +46,7 @@ Peer::Peer(Report& report, const std::function<Batch()>& make) : report_(report)
   close(answers[1]);
   to_peer_ = commands[1];
   from_peer_ = answers[0];
+  wait_for_answer();
 }
 
 Peer::~Peer() {
@@ -55,9 +57,13 @@ Peer::~Peer() {
 
 double Peer::measure() {
   const char command = 'm';
+  report_.check(write(to_peer_, &command, 1) == 1, "a measuring process of two is gone");
+  return wait_for_answer();
+}
+
+double Peer::wait_for_answer() {
   double cost = 0;
-  const bool answered = write(to_peer_, &command, 1) == 1 &&
-                        read(from_peer_, &cost, sizeof cost) == static_cast<ssize_t>(sizeof cost);
+  const bool answered = read(from_peer_, &cost, sizeof cost) == static_cast<ssize_t>(sizeof cost);
   report_.check(answered, "a measuring process of two ended early");
   return cost;
 }

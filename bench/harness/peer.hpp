@@ -9,9 +9,9 @@
 
 namespace pagetrap::bench {
 
-/// Forks a process that calls `make()` once, and then the function that it returned for each
-/// measure(). It inherits the scheduling and the CPU of its maker, which waits meanwhile: only one
-/// of them is ever running.
+/// Forks a process that calls `make()` once, which the constructor waits for, and then the function
+/// that it returned for each measure(). It inherits the scheduling and the CPU of its maker, which
+/// waits meanwhile: only one of them is ever running.
 class Peer {
  public:
   using Batch = std::function<double()>;
@@ -24,6 +24,7 @@ class Peer {
   double measure();
 
  private:
+  double wait_for_answer();
   Report& report_;
   pid_t process_ = -1;
   int to_peer_ = -1;

@@ -14,7 +14,7 @@ namespace {
 
 std::string text_of(double value) {
   std::array<char, 40> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), "%.9g", value);
+  std::snprintf(buffer.data(), buffer.size(), "%.12g", value);
   return buffer.data();
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "harness/bench.hpp"
+#include "harness/clock.hpp"
 #include "harness/isolation.hpp"
 #include "harness/results.hpp"
 
@@ -97,6 +98,7 @@ int run(const BenchOptions& options) {
   }
   const bool for_people = options.json_path != "-";
   const Effort& effort = options.quick ? kQuick : kFull;
+  const double begin = now_ns();
   Results results;
   results.machine = describe_machine();
   results.quick = options.quick;
@@ -113,7 +115,8 @@ int run(const BenchOptions& options) {
     if (row != nullptr && for_people) std::fputs(table_line(*row).c_str(), stdout);
   }
   if (for_people) {
-    std::printf("%s%s", break_even_table(results.break_even).c_str(), remarks(results).c_str());
+    std::printf("%s%s\n%zu rows in %.0f s\n", break_even_table(results.break_even).c_str(),
+                remarks(results).c_str(), results.rows.size(), (now_ns() - begin) / 1e9);
     std::fflush(stdout);
   }
   if (!options.json_path.empty() && !write_json(results, options.json_path)) return 1;

@@ -159,7 +159,7 @@ enum class Rival { fork, mprotect };
 
 void measure_freeze(std::size_t size_bytes, Rival rival, const Effort& effort, Report& report) {
   if (!protection_keys_available()) {
-    report.skip("no protection keys here (CPU flag pku, Linux 4.9): " + why_not(BackendId::pkey));
+    report.skip(kNoProtectionKeys);
   }
   if (memory_available() < static_cast<double>(size_bytes + 1_GiB)) {
     report.skip("not enough available memory");

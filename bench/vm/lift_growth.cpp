@@ -78,8 +78,8 @@ void measure(const Effort& effort, Report& report) {
   FilledRegion small(kSmall, report);
   report.parameter("large_bytes", kLarge);
   report.parameter("small_bytes", kSmall);
-  Effort few = with_fewer_pairs(effort, 7);
-  few.max_pairs = std::min(few.max_pairs, 41);  // putting 8 GiB back takes a while
+  Effort few = with_fewer_pairs(effort, 5);
+  few.max_pairs = std::min(few.max_pairs, 25);  // putting 8 GiB back takes a while
   interleave(
       few, report, [&] { return large.time_lift(); }, [&] { return small.time_lift(); });
 }

@@ -80,7 +80,7 @@ double time_toggles(const std::uint64_t& faults, std::byte* base, Report& report
 
 void measure_whole_region_by_key(const Effort& effort, Report& report) {
   if (!protection_keys_available()) {
-    report.skip("no protection keys here (CPU flag pku, Linux 4.9): " + why_not(BackendId::pkey));
+    report.skip(kNoProtectionKeys);
   }
   pin_to_cpu(0);
   auto region = Region::create(kWholePages * page_size(),

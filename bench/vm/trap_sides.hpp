@@ -41,6 +41,10 @@ class RegionTrap {
 /// Options for a region of 4 KiB pages that traps writes.
 RegionOptions write_trap_options(Delivery delivery, BackendId backend = BackendId::best);
 
+/// Why the rows about protection keys are left out, where protection_keys_available() is false.
+inline constexpr const char* kNoProtectionKeys =
+    "no protection keys here: needs the CPU flags pku and ospke, and a hypervisor that shows them";
+
 /// Why `id` cannot be used here, with the remedy; empty if it can.
 std::string why_not(BackendId id);
 

@@ -7,10 +7,11 @@ namespace {
 constexpr std::size_t kCapacity = 512;
 constexpr std::string_view kCut = "...";
 
-// Digits of `number` in `base`, written backwards from the end of `digits`; returns where they start.
+// Digits of `number` in `base`, written backwards from the end of `digits`; returns where they
+// start.
 template <std::size_t N>
-std::string_view digits_of(std::uint64_t number, unsigned base, std::array<char, N>& digits) noexcept
-    PAGETRAP_SIGNAL_SAFE {
+std::string_view digits_of(std::uint64_t number, unsigned base,
+                           std::array<char, N>& digits) noexcept PAGETRAP_SIGNAL_SAFE {
   std::size_t start = N;
   do {
     digits[--start] = "0123456789abcdef"[number % base];

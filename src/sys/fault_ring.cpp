@@ -39,11 +39,14 @@ int open_event(std::uint64_t config, int thread, int cpu, bool kernel) noexcept 
 }
 
 Error refused(int number) {
-  return {"perf_event_open", number, {},
-          number == EACCES || number == EPERM
-              ? "needs sysctl kernel.perf_event_paranoid <= 2, and no seccomp filter against it; or "
-                "CAP_PERFMON"
-              : "see perf_event_open(2)"};
+  return {
+      "perf_event_open",
+      number,
+      {},
+      number == EACCES || number == EPERM
+          ? "needs sysctl kernel.perf_event_paranoid <= 2, and no seccomp filter against it; or "
+            "CAP_PERFMON"
+          : "see perf_event_open(2)"};
 }
 
 }  // namespace
@@ -84,7 +87,8 @@ Result<FaultRing> FaultRing::open() {
   for (int cpu = 0; cpu < cpus; ++cpu) {
     int output = -1;
     for (const int thread : *threads) {
-      for (const std::uint64_t kind : {PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_COUNT_SW_PAGE_FAULTS_MAJ}) {
+      for (const std::uint64_t kind :
+           {PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_COUNT_SW_PAGE_FAULTS_MAJ}) {
         const int error = ring.attach(kind, thread, cpu, output);
         // ESRCH: the thread ended meanwhile. ENODEV: the CPU is offline. Faults that a CPU coming
         // online later takes are noticed as unsampled.

@@ -1,8 +1,8 @@
 // FaultRing: the addresses of page faults that the kernel resolved, in perf's ring buffers.
 //
 // SOURCE perf_event_open(2): the software events PAGE_FAULTS_MIN and _MAJ with a sample for each
-// fault. One event per thread, CPU and kind, inherited by threads born later (inherit_thread, 5.13),
-// all of one CPU writing to one ring.
+// fault. One event per thread, CPU and kind, inherited by threads born later
+// (inherit_thread, 5.13), all of one CPU writing to one ring.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,8 @@ namespace pagetrap::sys {
 
 class PAGETRAP_API FaultRing {
  public:
-  /// Rings for all threads of the process. Faults inside system calls are sampled where the user may
-  /// (perf_event_paranoid <= 1 or CAP_PERFMON), else only those of user code.
+  /// Rings for all threads of the process. Faults inside system calls are sampled where the user
+  /// may (perf_event_paranoid <= 1 or CAP_PERFMON), else only those of user code.
   static Result<FaultRing> open();
 
   FaultRing(FaultRing&&) noexcept = default;

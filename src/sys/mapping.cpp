@@ -17,7 +17,9 @@ namespace pagetrap::sys {
 namespace {
 
 Error refused(int number, std::size_t size_bytes) {
-  return {"mmap", number, {nullptr, pages_for(size_bytes)},
+  return {"mmap",
+          number,
+          {nullptr, pages_for(size_bytes)},
           number == ENOMEM ? "address space, RLIMIT_AS, vm.max_map_count or vm.overcommit_memory=2 "
                              "does not allow it"
                            : ""};
@@ -69,9 +71,9 @@ Result<Mapping> Mapping::create(const Request& request) {
   if (const int error = injected(Call::mmap)) return refused(error, request.size_bytes);
   if (request.alignment > page_size() && request.address == nullptr) return create_aligned(request);
   const int placement = request.address != nullptr ? MAP_FIXED_NOREPLACE : 0;
-  void* memory = ::mmap(request.address, request.size_bytes, request.prot,
-                        request.flags | placement, request.descriptor,
-                        static_cast<off_t>(request.offset));
+  void* memory =
+      ::mmap(request.address, request.size_bytes, request.prot, request.flags | placement,
+             request.descriptor, static_cast<off_t>(request.offset));
   if (memory == MAP_FAILED) return refused(errno, request.size_bytes);
   return Mapping(PageRange{static_cast<std::byte*>(memory), pages_for(request.size_bytes)});
 }

@@ -82,8 +82,8 @@ void set_key_rights(std::uint32_t rights) noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 std::uint32_t* key_rights_in_frame(void* context) noexcept PAGETRAP_SIGNAL_SAFE {
-  auto* const state = reinterpret_cast<std::byte*>(
-      static_cast<ucontext_t*>(context)->uc_mcontext.fpregs);
+  auto* const state =
+      reinterpret_cast<std::byte*>(static_cast<ucontext_t*>(context)->uc_mcontext.fpregs);
   if (state == nullptr || g_offset == 0) return nullptr;
   std::uint32_t magic = 0;
   std::memcpy(&magic, state + kSoftwareReserved, sizeof magic);

@@ -6,8 +6,8 @@
 namespace pagetrap::sys {
 
 struct FrameFacts {
-  bool write = false;        // the access was a store
-  bool translated = false;   // a page-table entry was present (x86 error code bit 0): protection
+  bool write = false;       // the access was a store
+  bool translated = false;  // a page-table entry was present (x86 error code bit 0): protection
 };
 
 /// Reads the CPU's error code from a ucontext_t*. On aarch64 the ESR record of the frame.

@@ -15,6 +15,7 @@
 
 #include "sys/injection.hpp"
 #include "sys/kernel_abi.hpp"
+#include "sys/thread_state.hpp"
 
 #if defined(__clang__) && __clang_major__ >= 20
 #pragma clang diagnostic ignored "-Wfunction-effects"
@@ -42,7 +43,11 @@ int fill(int uffd, unsigned long request, Argument& argument, const __s64& count
 
 int call(long result) noexcept { return result < 0 ? errno : 0; }
 
+constinit thread_local ThreadState t_state{};
+
 }  // namespace
+
+ThreadState& this_thread() noexcept PAGETRAP_SIGNAL_SAFE { return t_state; }
 
 ErrnoSaver::ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE : saved_(errno) {}
 ErrnoSaver::~ErrnoSaver() PAGETRAP_SIGNAL_SAFE { errno = saved_; }
@@ -59,8 +64,8 @@ int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE {
   return call(::madvise(range.base, range.size_bytes(), advice));
 }
 
-int punch_hole(int descriptor, std::uint64_t offset,
-               std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
+int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   const ErrnoSaver errno_saver;
   return call(::fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                           static_cast<off_t>(offset), static_cast<off_t>(length)));
@@ -87,8 +92,8 @@ int uffd_zero(int uffd, PageRange to, std::size_t& done) noexcept PAGETRAP_SIGNA
   return fill(uffd, UFFDIO_ZEROPAGE, argument, argument.zeropage, done);
 }
 
-int uffd_continue(int uffd, PageRange to, std::uint64_t mode,
-                  std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+int uffd_continue(int uffd, PageRange to, std::uint64_t mode, std::size_t& done) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   done = 0;
   if (const int error = injected(Call::uffd_continue)) return error;
   uffdio_continue argument{as_uffdio(to), mode, 0};
@@ -122,8 +127,8 @@ int uffd_poison(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   return call(::ioctl(uffd, UFFDIO_POISON, &argument));
 }
 
-int pwrite_all(int descriptor, const void* from, std::size_t length,
-               std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE {
+int pwrite_all(int descriptor, const void* from, std::size_t length, std::uint64_t offset) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (const int error = injected(Call::pwrite)) return error;
   const ErrnoSaver errno_saver;
   const auto* next = static_cast<const char*>(from);

@@ -35,18 +35,23 @@ Result<Userfaultfd> open_userfaultfd(std::uint64_t features, bool kernel_mode, b
     const int first_error = errno;
     if (!opened.descriptor.valid()) opened.descriptor = open_by_device(flags);
     if (!opened.descriptor.valid())
-      return Error{"userfaultfd", first_error, {},
+      return Error{"userfaultfd",
+                   first_error,
+                   {},
                    "needs root or CAP_SYS_PTRACE, sysctl vm.unprivileged_userfaultfd=1, or read "
                    "and write permission on /dev/userfaultfd"};
   } else {
     opened.descriptor = open_by_call(flags | UFFD_USER_MODE_ONLY);
     if (!opened.descriptor.valid())
-      return Error{"userfaultfd", errno, {},
+      return Error{"userfaultfd",
+                   errno,
+                   {},
                    "needs Linux 5.11 with CONFIG_USERFAULTFD, and no seccomp filter against it"};
   }
   uffdio_api api{UFFD_API, features, 0};
   if (::ioctl(opened.descriptor.get(), UFFDIO_API, &api) != 0)
-    return Error{"UFFDIO_API", errno, {}, "the kernel lacks a userfaultfd feature; see pagetrap doctor"};
+    return Error{
+        "UFFDIO_API", errno, {}, "the kernel lacks a userfaultfd feature; see pagetrap doctor"};
   opened.features = api.features;
   return opened;
 }

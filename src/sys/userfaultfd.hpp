@@ -12,8 +12,8 @@ namespace pagetrap::sys {
 /// An open userfaultfd and what came with it.
 struct Userfaultfd {
   Descriptor descriptor;
-  bool kernel_mode = false;      // faults inside system calls are delivered too
-  std::uint64_t features = 0;    // what the kernel says it has
+  bool kernel_mode = false;    // faults inside system calls are delivered too
+  std::uint64_t features = 0;  // what the kernel says it has
 };
 
 /// Opens a userfaultfd with exactly `features`. With `kernel_mode` it must see faults raised inside

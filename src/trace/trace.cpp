@@ -23,9 +23,9 @@ namespace {
 
 constexpr std::size_t kHeaderBytes = 4096;  // of the file format, not of the page size
 constexpr std::size_t kDefaultCapacity = 65536;
-constexpr std::array<const char*, kKindCount> kNames = {
-    "fault", "protect", "unprotect", "supply", "evict", "dirty",
-    "freeze", "thaw",   "lift",      "region", "chain"};
+constexpr std::array<const char*, kKindCount> kNames = {"fault", "protect", "unprotect", "supply",
+                                                        "evict", "dirty",   "freeze",    "thaw",
+                                                        "lift",  "region",  "chain"};
 
 // A ring, once there, is never unmapped: a handler in another thread may be writing to it.
 struct Ring {
@@ -72,8 +72,10 @@ Result<const Ring*> make_ring(std::size_t capacity, const std::string& file) {
   sys::Descriptor descriptor;
   int flags = MAP_PRIVATE | MAP_ANONYMOUS;
   if (!file.empty()) {
-    descriptor = sys::Descriptor(::open(file.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!descriptor.valid()) return Error{"open of the trace file", errno, {}, "check PAGETRAP_TRACE_FILE"};
+    descriptor =
+        sys::Descriptor(::open(file.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!descriptor.valid())
+      return Error{"open of the trace file", errno, {}, "check PAGETRAP_TRACE_FILE"};
     if (::ftruncate(descriptor.get(), static_cast<off_t>(bytes)) != 0)
       return Error{"ftruncate of the trace file", errno, {}, "is the disk full?"};
     flags = MAP_SHARED;
@@ -98,7 +100,8 @@ const char* name(Kind kind) noexcept {
 }
 
 bool enabled(Kind kind) noexcept PAGETRAP_SIGNAL_SAFE {
-  return ((g_enabled_kinds.load(std::memory_order_relaxed) >> static_cast<unsigned>(kind)) & 1) != 0;
+  return ((g_enabled_kinds.load(std::memory_order_relaxed) >> static_cast<unsigned>(kind)) & 1) !=
+         0;
 }
 
 void record(Kind kind, const void* address, std::uint64_t detail) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -115,7 +118,8 @@ void record(Kind kind, const void* address, std::uint64_t detail) noexcept PAGET
   atomically(event.sequence).store(0, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
   atomically(event.nanoseconds).store(sys::monotonic_nanoseconds(), std::memory_order_relaxed);
-  atomically(event.address).store(reinterpret_cast<std::uintptr_t>(address), std::memory_order_relaxed);
+  atomically(event.address)
+      .store(reinterpret_cast<std::uintptr_t>(address), std::memory_order_relaxed);
   atomically(event.detail).store(detail, std::memory_order_relaxed);
   std::atomic_ref<std::uint32_t>(event.thread)
       .store(static_cast<std::uint32_t>(sys::thread_id()), std::memory_order_relaxed);
@@ -127,7 +131,11 @@ Result<Done> configure(std::string_view kinds, std::size_t capacity, const std::
   std::string unknown;
   const std::uint64_t wanted = parse_kinds(kinds, unknown);
   if (!unknown.empty())
-    return Error{"trace kind", EINVAL, {}, "known kinds: fault protect unprotect supply evict dirty freeze thaw lift region chain all"};
+    return Error{"trace kind",
+                 EINVAL,
+                 {},
+                 "known kinds: fault protect unprotect supply evict dirty freeze thaw lift region "
+                 "chain all"};
   const std::lock_guard lock(g_configuration);
   const Ring* ring = g_ring.load(std::memory_order_acquire);
   if (ring == nullptr && wanted != 0) {
@@ -138,7 +146,8 @@ Result<Done> configure(std::string_view kinds, std::size_t capacity, const std::
   } else if (ring != nullptr && wanted != 0 &&
              ((capacity != 0 && std::bit_ceil(capacity) != ring->mask + 1) ||
               (!file.empty() && file != g_file))) {
-    return Error{"trace ring", EBUSY, {}, "the ring of a process cannot be changed once it is there"};
+    return Error{
+        "trace ring", EBUSY, {}, "the ring of a process cannot be changed once it is there"};
   }
   g_enabled_kinds.store(wanted, std::memory_order_relaxed);
   return Done{};

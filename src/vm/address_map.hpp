@@ -1,9 +1,9 @@
 // AddressMap: from an address to the region that holds it, inside a fault.
 //
-// A radix tree shaped like the page tables it stands beside: 4 levels of 512 entries over 36 bits of
-// page number, an entry at any level may be a leaf. Lookup is at most 4 loads, whatever the number
-// of regions; it takes no lock and allocates nothing. Nodes are never freed (a reader may be in
-// one): at most one node for each 2 MiB, 1 GiB and 512 GiB of address space ever used.
+// A radix tree shaped like the page tables it stands beside: 4 levels of 512 entries over 36 bits
+// of page number, an entry at any level may be a leaf. Lookup is at most 4 loads, whatever the
+// number of regions; it takes no lock and allocates nothing. Nodes are never freed (a reader may be
+// in one): at most one node for each 2 MiB, 1 GiB and 512 GiB of address space ever used.
 //
 // Rejected: a sorted array replaced by pointer (100,000 registrations copy 80 GB), a balanced tree
 // (log n dependent misses, and rebalancing under readers needs epochs).

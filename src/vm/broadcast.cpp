@@ -27,8 +27,8 @@ namespace {
 enum class Answer : std::uint32_t { pending, running, given };
 
 // One thread's part in a round. Slots are reused and never freed: a signal of an earlier round may
-// arrive late (its thread was stopped by a debugger), finds a slot that is not its thread's, or that
-// is answered already, and does nothing.
+// arrive late (its thread was stopped by a debugger), finds a slot that is not its thread's, or
+// that is answered already, and does nothing.
 struct Slot {
   std::atomic<pid_t> thread{0};
   std::atomic<std::uint32_t> answer{static_cast<std::uint32_t>(Answer::given)};
@@ -41,8 +41,8 @@ struct Round {
 
 std::mutex g_one_at_a_time;
 std::atomic<std::int64_t> g_limit_nanoseconds{1'000'000'000};
-constinit std::atomic<std::uint32_t> g_answers{0};   // futex word: counts answers
-constinit std::atomic<std::uint32_t> g_hold{0};      // futex word: 1 while threads are held
+constinit std::atomic<std::uint32_t> g_answers{0};  // futex word: counts answers
+constinit std::atomic<std::uint32_t> g_hold{0};     // futex word: 1 while threads are held
 constinit std::atomic<const Round*> g_round{nullptr};
 
 std::deque<Slot>& slots() {
@@ -89,7 +89,9 @@ Outcome install_broadcast_handler() {
   // Nothing else runs on top of it: what it sees is what the thread goes on with.
   ::sigfillset(&action.sa_mask);
   if (::sigaction(freeze_signal(), &action, nullptr) != 0)
-    return Error{"sigaction of the broadcast signal", errno, {},
+    return Error{"sigaction of the broadcast signal",
+                 errno,
+                 {},
                  "PAGETRAP_SIGNAL must name a signal that can be caught"};
   return kDone;
 }
@@ -166,7 +168,9 @@ Outcome run_round(std::uint64_t deadline) {
     if (!added) return added.error();
     if (*added == 0) return kDone;
     if (!roll.wait(deadline))
-      return Error{"broadcast to all threads", ETIMEDOUT, {},
+      return Error{"broadcast to all threads",
+                   ETIMEDOUT,
+                   {},
                    "some thread blocks the signal that freeze_signal() names; unblock it there"};
   }
 }
@@ -194,8 +198,8 @@ Result<Done> for_every_other_thread(ThreadWork work, void* self, Rendezvous rend
   if (!failed(outcome) && rendezvous != nullptr) rendezvous(self);
   g_hold.store(0, std::memory_order_release);
   sys::futex_wake_all(g_hold);
-  // RACE on a timeout a thread may answer later, when `round` is gone: no slot may stay pending, and
-  // a handler that is running its work must be waited for.
+  // RACE on a timeout a thread may answer later, when `round` is gone: no slot may stay pending,
+  // and a handler that is running its work must be waited for.
   for (Slot& slot : slots()) {
     auto pending = static_cast<std::uint32_t>(Answer::pending);
     slot.answer.compare_exchange_strong(pending, static_cast<std::uint32_t>(Answer::given));

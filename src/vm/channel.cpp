@@ -44,8 +44,8 @@ Fault as_fault(const uffd_msg& message, const RegionState& state) noexcept {
   if ((flags & UFFD_PAGEFAULT_FLAG_WP) != 0) {
     fault.kind = FaultKind::write_protected;
   } else if ((flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0) {
-    fault.kind = state.pages.get(fault.address) == PageState::none ? FaultKind::no_access
-                                                                   : FaultKind::minor;
+    fault.kind =
+        state.pages.get(fault.address) == PageState::none ? FaultKind::no_access : FaultKind::minor;
   } else {
     fault.kind = FaultKind::missing;
   }
@@ -73,6 +73,10 @@ void handle_pagefault(int uffd, const uffd_msg& message) noexcept {
   // RACE the region was withdrawn after the fault was raised. Its unregistration wakes the thread,
   // which then faults without us.
   if (state == nullptr) return;
+  if (!state->range.contains(address)) {  // the window of a lift
+    static_cast<void>(fill_hole(*state, page_of(address)));
+    return;
+  }
   Fault fault = as_fault(message, *state);
   const Verdict verdict = deliver(*state, fault);
   if (verdict == Verdict::not_mine) return decline(fault);
@@ -131,7 +135,9 @@ Outcome Channel::start_threads() {
   try {
     while (threads_.size() < needs_.handler_threads) threads_.emplace_back([this] { serve(); });
   } catch (const std::system_error& refused) {
-    outcome = Error{"pthread_create of a fault handler thread", refused.code().value(), {},
+    outcome = Error{"pthread_create of a fault handler thread",
+                    refused.code().value(),
+                    {},
                     "too many threads (RLIMIT_NPROC) or mappings"};
   }
   ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
@@ -164,7 +170,8 @@ void Channel::serve() noexcept {
     // Busy polling looks at the stop event only every so often: it costs a system call as well.
     constexpr unsigned kReadsBetweenStops = 1024;
     if (!needs_.busy_poll || ++idle_reads % kReadsBetweenStops == 0) {
-      if (::poll(ready.data(), ready.size(), needs_.busy_poll ? 0 : -1) < 0 && errno != EINTR) return;
+      if (::poll(ready.data(), ready.size(), needs_.busy_poll ? 0 : -1) < 0 && errno != EINTR)
+        return;
       if (ready[1].revents != 0) return;
     }
     const ssize_t got = ::read(uffd, messages.data(), sizeof messages);
@@ -189,11 +196,10 @@ Outcome Channel::replace_in_child() noexcept {
   for (std::thread& thread : threads_) thread.detach();
   threads_.clear();
   const int old = uffd_.descriptor.get();
-  auto opened = sys::open_userfaultfd(needs_.features | (needs_.handler_threads != 0
-                                                             ? UFFD_FEATURE_THREAD_ID |
-                                                                   UFFD_FEATURE_EXACT_ADDRESS
-                                                             : 0),
-                                      needs_.kernel_mode, true);
+  auto opened = sys::open_userfaultfd(
+      needs_.features |
+          (needs_.handler_threads != 0 ? UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_EXACT_ADDRESS : 0),
+      needs_.kernel_mode, true);
   if (!opened) return opened.error();
   if (::dup3(opened->descriptor.get(), old, O_CLOEXEC) < 0)
     return Error{"dup3 of a userfaultfd", errno};

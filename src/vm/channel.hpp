@@ -21,11 +21,11 @@ inline namespace v0 {
 class Channel {
  public:
   struct Needs {
-    std::uint64_t features = 0;   // UFFD_FEATURE_ bits
-    bool kernel_mode = false;     // must also see faults of system calls
-    unsigned handler_threads = 0; // 0: nobody reads (SIGBUS or WP_ASYNC delivery)
+    std::uint64_t features = 0;    // UFFD_FEATURE_ bits
+    bool kernel_mode = false;      // must also see faults of system calls
+    unsigned handler_threads = 0;  // 0: nobody reads (SIGBUS or WP_ASYNC delivery)
     bool busy_poll = false;
-    bool own = false;             // not shared: the region moves its page tables (lift)
+    bool own = false;  // not shared: the region moves its page tables (lift)
     friend bool operator==(const Needs&, const Needs&) = default;
   };
 

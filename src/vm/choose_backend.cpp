@@ -11,7 +11,9 @@ namespace pagetrap {
 inline namespace v0 {
 namespace {
 
-bool resolved_by_kernel(DirtyForm form) { return form == DirtyForm::scan || form == DirtyForm::ring; }
+bool resolved_by_kernel(DirtyForm form) {
+  return form == DirtyForm::scan || form == DirtyForm::ring;
+}
 
 bool is_uffd(BackendId id) { return id == BackendId::uffd_inline || id == BackendId::uffd_thread; }
 
@@ -51,7 +53,9 @@ Outcome check(const RegionOptions& options) {
   if (options.handler_threads == 0 || options.handler_threads > 1024)
     return Error{"RegionOptions.handler_threads", EINVAL, {}, "must be between 1 and 1024"};
   if (options.faults.has(FaultKind::minor) && options.backing == Backing::anonymous)
-    return Error{"RegionOptions.faults", EINVAL, {},
+    return Error{"RegionOptions.faults",
+                 EINVAL,
+                 {},
                  "private memory has no minor faults: evicting it drops its contents"};
   return kDone;
 }
@@ -65,7 +69,9 @@ Outcome resolve_dirty(RegionOptions& options) {
     options.dirty = by_trap ? DirtyForm::traps : DirtyForm::scan;
   }
   if (resolved_by_kernel(options.dirty) && !async)
-    return Error{"RegionOptions.dirty", ENOTSUP, {},
+    return Error{"RegionOptions.dirty",
+                 ENOTSUP,
+                 {},
                  "DirtyForm::scan and ring need Linux 6.7 and anonymous or memfd memory; use best"};
   if (options.faults.empty() && !resolved_by_kernel(options.dirty))
     options.faults = FaultKind::write_protected;
@@ -79,7 +85,9 @@ Outcome apply_environment(RegionOptions& options) {
   if (wanted == nullptr || *wanted == '\0') return kDone;
   const auto named = backend_named(wanted);
   if (!named)
-    return Error{"PAGETRAP_BACKEND", EINVAL, {},
+    return Error{"PAGETRAP_BACKEND",
+                 EINVAL,
+                 {},
                  "known names: best uffd-inline uffd-thread mprotect pkey null"};
   options.backend = *named;
   return kDone;
@@ -106,7 +114,9 @@ Outcome resolve_options(RegionOptions& options) {
     }
     if (first_reason == nullptr) first_reason = reason;
   }
-  return Error{"choice of a backend", ENOTSUP, {},
+  return Error{"choice of a backend",
+               ENOTSUP,
+               {},
                first_reason != nullptr ? first_reason : "no backend is available"};
 }
 

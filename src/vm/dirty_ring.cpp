@@ -1,9 +1,9 @@
 // DirtyForm::ring: WP_ASYNC as in scan, and perf's ring of fault addresses says which pages to look
 // at, so that finding 4 pages of 1 GiB does not walk 262,144 entries.
 //
-// The ring alone is not exact: perf sees no fault that the kernel takes on a thread's behalf through
-// get_user_pages (O_DIRECT, process_vm_writev to self), none in system calls for an ordinary user,
-// none when it has no room. But getrusage() counts them all. So:
+// The ring alone is not exact: perf sees no fault that the kernel takes on a thread's behalf
+// through get_user_pages (O_DIRECT, process_vm_writev to self), none in system calls for an
+// ordinary user, none when it has no room. But getrusage() counts them all. So:
 //   samples drained == faults completed  ->  every fault is known; look only at those pages
 //   otherwise                            ->  one PAGEMAP_SCAN of the region, which is always exact
 // Samples are drained BEFORE the count is read: a sampled fault has been counted (the kernel counts
@@ -64,14 +64,7 @@ class RingTracker final : public ScanTracker {
     if (all.trackers.empty()) all.ring.reset();
   }
 
-  Outcome begin(RegionState& state) override {
-    range_ = state.range;
-    return kDone;
-  }
-  Outcome arm(RegionState& state, PageRange range) override {
-    range_ = state.range;
-    return ScanTracker::arm(state, range);
-  }
+  void begin(const RegionState& state) override { range_ = state.range; }
   Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
   Outcome rearm_in_child(RegionState& state) noexcept override;
 

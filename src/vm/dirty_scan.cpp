@@ -31,7 +31,8 @@ bool ScanTracker::on_write_fault(RegionState&, PageRange) noexcept PAGETRAP_SIGN
 void ScanTracker::opening(PageRange) noexcept PAGETRAP_SIGNAL_SAFE {}
 void ScanTracker::opened(PageRange) noexcept PAGETRAP_SIGNAL_SAFE {}
 
-Outcome ScanTracker::rearm_in_child(RegionState& state) noexcept { return arm(state, state.range); }
+// No page is marked in the child: all count as written, as in a new region.
+Outcome ScanTracker::rearm_in_child(RegionState&) noexcept { return kDone; }
 
 std::unique_ptr<DirtyTracker> make_scan_tracker() { return std::make_unique<ScanTracker>(); }
 

@@ -19,8 +19,8 @@ inline namespace v0 {
 class DirtyTracker {
  public:
   virtual ~DirtyTracker() = default;
-  /// Tracking starts on fresh memory, which is clean as it is.
-  virtual Outcome begin(RegionState&) { return kDone; }
+  /// Once, when the tracker is attached to its region.
+  virtual void begin(const RegionState&) {}
   /// Declare `range` clean.
   virtual Outcome arm(RegionState& state, PageRange range) = 0;
   virtual Result<Pages> collect(RegionState& state, PageRange range,

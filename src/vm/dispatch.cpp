@@ -7,17 +7,13 @@
 #include "sys/protection_key.hpp"
 #include "sys/signal_frame.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/thread_state.hpp"
 #include "vm/dirty_tracker.hpp"
 #include "vm/keys.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace {
-
-// Trivial, constant-initialised and initial-exec: the first touch inside a handler allocates
-// nothing (measured with dlopen'ed libraries; see docs/design/vm.md).
-constinit thread_local pid_t t_thread_id = 0;
-constinit thread_local int t_handler_depth = 0;
 
 std::uint64_t fault_detail(const Fault& fault, std::uint64_t started) noexcept
     PAGETRAP_SIGNAL_SAFE {
@@ -40,28 +36,29 @@ Verdict call_handler(RegionState& state, const Fault& fault) noexcept PAGETRAP_S
 // A missing page of a lifted region, unless its handler asked for missing faults and can have the
 // Lift already.
 bool handled_by_lift(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
-  const LiftPhase phase = state.lift_phase.load(std::memory_order_acquire);
-  if (phase == LiftPhase::none) return false;
-  return phase == LiftPhase::moving || !state.wants(FaultKind::missing) ||
-         !state.has_handler.load(std::memory_order_relaxed);
+  if (!state.options.liftable) [[likely]]
+    return false;
+  return state.lift_phase.load(std::memory_order_acquire) == LiftPhase::moving ||
+         !state.wants(FaultKind::missing) || !state.has_handler.load(std::memory_order_relaxed);
 }
 
 }  // namespace
 
 pid_t current_thread() noexcept PAGETRAP_SIGNAL_SAFE {
-  if (t_thread_id == 0) t_thread_id = sys::thread_id();
-  return t_thread_id;
+  sys::ThreadState& self = sys::this_thread();
+  if (self.id == 0) self.id = sys::thread_id();
+  return self.id;
 }
 
 void forget_current_thread() noexcept {
-  t_thread_id = 0;
-  t_handler_depth = 0;
+  sys::this_thread().id = 0;
+  sys::this_thread().handler_depth = 0;
 }
 
-int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return t_handler_depth; }
+int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return sys::this_thread().handler_depth; }
 
-FaultKind classify(const RegionState& state, const std::byte* address,
-                   bool write) noexcept PAGETRAP_SIGNAL_SAFE {
+FaultKind classify(const RegionState& state, const std::byte* address, bool write,
+                   bool present) noexcept PAGETRAP_SIGNAL_SAFE {
   switch (state.pages.get(address)) {
     case PageState::missing:
       // With both kinds asked for, a page that another thread filled in the backing is minor. In
@@ -80,9 +77,10 @@ FaultKind classify(const RegionState& state, const std::byte* address,
   }
   // Resolved by another thread since it was raised, or its state is changing right now (RACE
   // double-fault): name it by what the region can raise; the handler is idempotent.
-  if (write && state.wants(FaultKind::write_protected)) return FaultKind::write_protected;
+  if (write && present && state.wants(FaultKind::write_protected))
+    return FaultKind::write_protected;
   if (state.wants(FaultKind::minor)) return FaultKind::minor;
-  if (state.wants(FaultKind::missing)) return FaultKind::missing;
+  if (state.wants(FaultKind::missing) || state.options.liftable) return FaultKind::missing;
   return write ? FaultKind::write_protected : FaultKind::no_access;
 }
 
@@ -116,12 +114,14 @@ bool dispatch_signal(int code, void* address, void* context) noexcept PAGETRAP_S
   fault.write = facts.write;
   fault.thread = current_thread();
   fault.context = context;
-  ++t_handler_depth;
+  if (!state->range.contains(address)) return fill_hole(*state, fault.page);  // a lift's window
+  sys::ThreadState& self = sys::this_thread();
+  ++self.handler_depth;
   bool ours = true;
   if (state->key >= 0 && code == SEGV_PKUERR) {
     ours = resolve_key_fault(*state, fault);
   } else {
-    fault.kind = classify(*state, fault.address, fault.write);
+    fault.kind = classify(*state, fault.address, fault.write, facts.translated);
     const Verdict verdict = deliver(*state, fault);
     ours = verdict != Verdict::not_mine;
     if (verdict == Verdict::retry && fault.frozen) wait_for_thaw(*state);
@@ -129,7 +129,7 @@ bool dispatch_signal(int code, void* address, void* context) noexcept PAGETRAP_S
     // the interrupted code.
     if (state->key >= 0) apply_key_access(*state, context);
   }
-  --t_handler_depth;
+  --self.handler_depth;
   return ours;
 }
 

@@ -13,9 +13,10 @@ inline namespace v0 {
 /// Give `fault` to the dirty tracker, the frozen gate or the handler of its pinned region.
 Verdict deliver(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
 
-/// The kind of a fault on `address`, as the region's page states know it.
-FaultKind classify(const RegionState& state, const std::byte* address,
-                   bool write) noexcept PAGETRAP_SIGNAL_SAFE;
+/// The kind of a fault on `address`, as the region's page states know it. `present`: the CPU found
+/// a page there.
+FaultKind classify(const RegionState& state, const std::byte* address, bool write,
+                   bool present) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// A synchronous SIGSEGV or SIGBUS at `address` in this thread. False: not ours.
 bool dispatch_signal(int code, void* address, void* context) noexcept PAGETRAP_SIGNAL_SAFE;

@@ -97,8 +97,8 @@ Feature made(const char* id, const char* purpose, int error, const char* remedy,
 }
 
 void probe_userfaultfd(std::vector<Feature>& all) {
-  all.push_back(made("uffd", "page faults of user code delivered to the program",
-                     try_uffd(0), kUffdRemedy, "mprotect and SIGSEGV"));
+  all.push_back(made("uffd", "page faults of user code delivered to the program", try_uffd(0),
+                     kUffdRemedy, "mprotect and SIGSEGV"));
   all.push_back(made("uffd.sigbus", "delivery in the faulting thread",
                      try_uffd(UFFD_FEATURE_SIGBUS), kUffdRemedy, "mprotect and SIGSEGV"));
   all.push_back(made("uffd.kernel_mode", "system calls that touch protected memory are served",
@@ -107,7 +107,8 @@ void probe_userfaultfd(std::vector<Feature>& all) {
                      "write permission on /dev/userfaultfd",
                      "EFAULT from the system call: Region::touch() the pages before it"));
   all.push_back(made("uffd.wp", "write-protect faults of private memory",
-                     try_uffd(UFFD_FEATURE_PAGEFAULT_FLAG_WP), "Linux 5.7", "mprotect and SIGSEGV"));
+                     try_uffd(UFFD_FEATURE_PAGEFAULT_FLAG_WP), "Linux 5.7",
+                     "mprotect and SIGSEGV"));
   all.push_back(made("uffd.wp_shmem", "write-protect faults of memory objects",
                      try_uffd(UFFD_FEATURE_WP_HUGETLBFS_SHMEM), "Linux 5.19",
                      "mprotect and SIGSEGV"));
@@ -135,11 +136,12 @@ std::vector<Feature> probe_all() {
   all.push_back(made("guard_markers", "guard pages that cost no kernel mapping", try_guard(),
                      "Linux 6.13", "PROT_NONE, at most half of vm.max_map_count"));
   all.push_back(made("mremap_dontunmap", "lift", try_dontunmap(), "Linux 5.7", "none"));
-  all.push_back(made("pkey", "freeze of a whole region in time that grows with threads only",
-                     sys::have_protection_keys() ? 0 : ENOTSUP,
-                     "a CPU with protection keys (Intel since Skylake-SP, AMD since Zen 3) that the "
-                     "hypervisor passes on",
-                     "protecting the whole region page by page"));
+  all.push_back(
+      made("pkey", "freeze of a whole region in time that grows with threads only",
+           sys::have_protection_keys() ? 0 : ENOTSUP,
+           "a CPU with protection keys (Intel since Skylake-SP, AMD since Zen 3) that the "
+           "hypervisor passes on",
+           "protecting the whole region page by page"));
   all.push_back(made("perf.user", "the dirty ring", try_perf(false), kPerfRemedy,
                      "PAGEMAP_SCAN of the region"));
   all.push_back(made("perf.kernel", "the dirty ring sees writes by system calls", try_perf(true),

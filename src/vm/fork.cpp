@@ -3,8 +3,8 @@
 //
 // Measured without this: userfaultfd registrations are silently gone in the child (reads find
 // zeroes, writes pass), and the inherited descriptor acts on the parent's pages.
-// Not covered: clone(2) and vfork(2) called directly. vfork shares the memory and works; a raw clone
-// without CLONE_VM runs no handlers and must not touch regions.
+// Not covered: clone(2) and vfork(2) called directly. vfork shares the memory and works; a raw
+// clone without CLONE_VM runs no handlers and must not touch regions.
 #include "vm/fork.hpp"
 
 #include <pthread.h>

@@ -61,7 +61,8 @@ Result<Done> Region::freeze(Access leave) {
   RegionState& state = *state_;
   if (!state.options.freezable)
     return Error{"freeze", ENOTSUP, state.range, "create the region with options.freezable"};
-  if (leave == Access::read_write) return Error{"freeze", EINVAL, state.range, "nothing to take away"};
+  if (leave == Access::read_write)
+    return Error{"freeze", EINVAL, state.range, "nothing to take away"};
   const std::lock_guard guard(state.control);
   if (state.frozen.load() != 0) return Error{"freeze", EALREADY, state.range, "thaw it first"};
   const std::uint64_t started = sys::monotonic_nanoseconds();

@@ -21,9 +21,10 @@ Outcome install_by_mprotect(RegionState& state, PageRange range) noexcept PAGETR
   const std::size_t guards = g_fallback_guards.fetch_add(1) + 1;
   if (2 * guards > max_map_count() / 2) {
     g_fallback_guards.fetch_sub(1);
-    return Error{"guard", ENOMEM, range,
-                 "guards use half of vm.max_map_count already: raise the sysctl, or use Linux 6.13, "
-                 "whose guard markers need no mappings"};
+    return Error{
+        "guard", ENOMEM, range,
+        "guards use half of vm.max_map_count already: raise the sysctl, or use Linux 6.13, "
+        "whose guard markers need no mappings"};
   }
   if (const int error = sys::change_protection(range, PROT_NONE)) {
     g_fallback_guards.fetch_sub(1);

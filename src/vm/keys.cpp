@@ -12,6 +12,7 @@
 
 #include "sys/protection_key.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/thread_state.hpp"
 #include "vm/dispatch.hpp"
 #include "vm/outer_frames.hpp"
 
@@ -19,15 +20,8 @@ namespace pagetrap {
 inline namespace v0 {
 namespace {
 
-constexpr unsigned kKeys = 16;
-
 // Rights bits of all keys that belong to regions.
 constinit std::atomic<std::uint32_t> g_region_bits{0};
-
-// How many handlers with opened keys this thread is inside of. Also counts up for good where a
-// handler is left by siglongjmp: the only effect is a look for outer frames that finds none.
-constinit thread_local std::uint32_t t_handlers = 0;
-constinit thread_local std::array<std::uint8_t, kKeys> t_windows{};
 
 std::uint32_t denied_by(Access access) noexcept PAGETRAP_SIGNAL_SAFE {
   if (access == Access::read_write) return 0;
@@ -39,7 +33,7 @@ Access allowed(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 bool has_window(int key) noexcept PAGETRAP_SIGNAL_SAFE {
-  return t_windows[static_cast<std::size_t>(key)] != 0;
+  return sys::this_thread().windows[static_cast<std::size_t>(key)] != 0;
 }
 
 void set_own_rights(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -49,8 +43,7 @@ void set_own_rights(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
 
 void set_rights_in_frame(const RegionState& state, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   std::uint32_t* const rights = sys::key_rights_in_frame(context);
-  if (rights != nullptr)
-    *rights = sys::with_key(*rights, state.key, denied_by(allowed(state)));
+  if (rights != nullptr) *rights = sys::with_key(*rights, state.key, denied_by(allowed(state)));
 }
 
 // Broadcast: take the rights away from one thread, wherever it is. Inside signal handlers it has
@@ -63,7 +56,7 @@ void restrict_thread(void* self, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   // All access denied is what the kernel gives to signal handlers (and what a thread has that never
   // touched the region: looking for frames then finds none).
   const bool in_handler =
-      t_handlers != 0 ||
+      sys::this_thread().handlers_with_keys != 0 ||
       (rights != nullptr && sys::rights_of(*rights, state.key) == sys::kDenyAll) ||
       rights == nullptr;
   if (in_handler) {
@@ -95,12 +88,14 @@ KeysOpenInHandler::KeysOpenInHandler() noexcept PAGETRAP_SIGNAL_SAFE {
   if (bits == 0) [[likely]]
     return;
   opened_ = true;
-  ++t_handlers;
+  // Stays counted if the handler is left by siglongjmp. The only effect is a look for outer frames
+  // that finds none.
+  ++sys::this_thread().handlers_with_keys;
   sys::set_key_rights(sys::key_rights() & ~bits);
 }
 
 KeysOpenInHandler::~KeysOpenInHandler() PAGETRAP_SIGNAL_SAFE {
-  if (opened_) --t_handlers;
+  if (opened_) --sys::this_thread().handlers_with_keys;
 }
 
 Outcome attach_key(RegionState& state) {
@@ -151,9 +146,9 @@ Outcome open_key(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
 void apply_key_access(const RegionState& state, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   if (has_window(state.key)) return;
   // RACE a restriction between the load of key_access and the store into the frame: its broadcast
-  // corrects the frame (it sees t_handlers != 0 and looks for this frame), then the stale store here
-  // undoes that. Reading again after the store closes it: either this sees the new access, or the
-  // broadcast comes after the store.
+  // corrects the frame (it sees handlers_with_keys and looks for this frame), then the stale store
+  // here undoes that. Reading again after the store closes it: either this sees the new access, or
+  // the broadcast comes after the store.
   Access before;
   do {
     before = allowed(state);
@@ -168,8 +163,7 @@ void wait_for_thaw(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
 
 bool resolve_key_fault(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   const Access now = allowed(state);
-  const bool permitted =
-      now == Access::read_write || (now == Access::read && !fault.write);
+  const bool permitted = now == Access::read_write || (now == Access::read && !fault.write);
   if (!permitted) {
     fault.kind = now == Access::none ? FaultKind::no_access : FaultKind::write_protected;
     const Verdict verdict = deliver(state, fault);
@@ -181,14 +175,14 @@ bool resolve_key_fault(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNA
 }
 
 void open_window(const RegionState& state) noexcept {
-  ++t_windows[static_cast<std::size_t>(state.key)];
+  ++sys::this_thread().windows[static_cast<std::size_t>(state.key)];
   // A broadcast between the two lines leaves the register alone, and it is set here.
   std::atomic_signal_fence(std::memory_order_seq_cst);
   set_own_rights(state);
 }
 
 void close_window(const RegionState& state) noexcept {
-  --t_windows[static_cast<std::size_t>(state.key)];
+  --sys::this_thread().windows[static_cast<std::size_t>(state.key)];
   std::atomic_signal_fence(std::memory_order_seq_cst);
   // RACE a broadcast between reading key_access and writing the register: read again after.
   Access before;

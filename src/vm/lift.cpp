@@ -1,6 +1,6 @@
 // Lift: see lift.hpp. SOURCE mremap(2) MREMAP_DONTUNMAP (5.7); UFFD_FEATURE_EVENT_REMAP keeps the
-// registration on both places, and lets the kernel move whole page-table subtrees (measured: without
-// the event it clears the marks entry by entry, 3-4 ms per GiB).
+// registration on both places, and lets the kernel move whole page-table subtrees (measured:
+// without the event it clears the marks entry by entry, 3-4 ms per GiB).
 #include <pagetrap/vm/lift.hpp>
 
 #include <sys/mman.h>
@@ -23,7 +23,7 @@ inline namespace v0 {
 namespace {
 
 constexpr std::size_t kSubtree = std::size_t{1} << 30;  // what one upper page-table entry maps
-constexpr std::size_t kBatch = 512;  // pages restored in one go: a page table, 2 MiB
+constexpr std::size_t kBatch = 512;   // pages restored in one go: a page table, 2 MiB
 constexpr unsigned kAttempts = 1000;  // EAGAIN while an event is unread
 
 int move_tables(PageRange from, std::byte* to) noexcept {
@@ -74,8 +74,7 @@ Outcome restore_run(RegionState& state, PageRange range, const std::byte* window
     std::byte* const next = range.base + filled;
     const PageRange rest{next, Pages{(range.size_bytes() - filled) >> page_shift()}};
     std::size_t done = 0;
-    const int error =
-        restore_batch(state, rest, window + (next - state.range.base), holes, done);
+    const int error = restore_batch(state, rest, window + (next - state.range.base), holes, done);
     if (error == EAGAIN && ++attempts < kAttempts) {
       sys::yield();
     } else if (error != 0) {
@@ -87,16 +86,17 @@ Outcome restore_run(RegionState& state, PageRange range, const std::byte* window
   return kDone;
 }
 
-// During a lift missing pages are trapped, whatever the region asked for; after it as before.
-int trap_missing(RegionState& state, bool on) noexcept {
-  const std::uint64_t mode =
-      on ? state.uffd_mode | UFFDIO_REGISTER_MODE_MISSING : state.uffd_mode;
-  if (mode == 0) return sys::uffd_unregister(state.uffd, state.range);
-  return sys::uffd_register(state.uffd, state.range, mode);
+// From the first lift on missing pages are trapped. A registration cannot drop one of its modes
+// (registering again with fewer is a no-op), and ending it would walk all pages to clear
+// write-protect marks, with nothing protected meanwhile. So a region with marks stays as it is, and
+// pages nobody ever wrote are zero-filled by a fault of ours (fill_hole).
+int trap_missing(RegionState& state) noexcept {
+  return sys::uffd_register(state.uffd, state.range,
+                            state.uffd_mode | UFFDIO_REGISTER_MODE_MISSING);
 }
 
 Outcome move_away(RegionState& state, PageRange window) noexcept {
-  if (const int error = trap_missing(state, true))
+  if (const int error = trap_missing(state))
     return Error{"UFFDIO_REGISTER for a lift", error, state.range};
   if (const Outcome outcome = state.pages.reset(PageState::missing); failed(outcome))
     return outcome;
@@ -107,16 +107,26 @@ Outcome move_away(RegionState& state, PageRange window) noexcept {
 }
 
 // The window inherited the registration (EVENT_REMAP): reading a page there that nobody ever wrote
-// would be a missing fault of no region. Registering again without MISSING changes a flag;
-// unregistering would walk all pages to clear write-protect marks.
+// is a missing fault. Without marks to clear, ending the registration costs nothing; with them the
+// window becomes addresses of the region, whose faults fill_hole() serves.
 Outcome quiet_window(RegionState& state, PageRange window) noexcept {
-  const std::uint64_t mode = state.uffd_mode & UFFDIO_REGISTER_MODE_WP;
-  const int error = mode != 0 ? sys::uffd_register(state.uffd, window, mode)
-                              : sys::uffd_unregister(state.uffd, window);
-  return error == 0 ? kDone : Error{"UFFDIO_REGISTER of the window", error, window};
+  if (state.uffd_mode == 0) {
+    const int error = sys::uffd_unregister(state.uffd, window);
+    return error == 0 ? kDone : Error{"UFFDIO_UNREGISTER of the window", error, window};
+  }
+  if (!publish_window(&state, window))
+    return Error{"lift", ERANGE, window, "the window is beyond 48 bits of address"};
+  return kDone;
 }
 
 }  // namespace
+
+bool fill_hole(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::size_t done = 0;
+  int error = sys::uffd_zero(state.uffd, page, done);
+  if (error == EEXIST) error = sys::uffd_wake(state.uffd, page);
+  return error == 0 || error == EAGAIN;
+}
 
 bool restore_lifted(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state.lift_phase.load(std::memory_order_acquire) == LiftPhase::moving) {
@@ -124,8 +134,8 @@ bool restore_lifted(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL
     return true;
   }
   const std::byte* const window = state.lift_window.load(std::memory_order_acquire);
-  // RACE finish() ends between the fault and here: everything is restored then, run again.
-  if (window == nullptr) return true;
+  // RACE finish() ended between the fault and here: what it did not restore is a hole.
+  if (window == nullptr) return fill_hole(state, page);
   std::size_t filled = 0;
   return !failed(restore_run(state, page, window, Holes::fill, filled));
 }
@@ -152,7 +162,6 @@ Result<Lift> Region::lift() {
   if (const Outcome outcome = move_away(state, window->range()); failed(outcome)) {
     // Nothing moved. The table forgot which pages were protected; the kernel did not, and their
     // faults are still delivered.
-    static_cast<void>(trap_missing(state, false));
     static_cast<void>(state.pages.reset(PageState::read_write));
     state.lift_phase.store(LiftPhase::none, std::memory_order_release);
     return outcome;
@@ -210,12 +219,13 @@ Result<Done> Lift::finish() noexcept {
   }
   const std::lock_guard guard(state.control);
   if (!state.wants(FaultKind::missing)) {
-    // The holes become plain memory again.
-    if (const int error = trap_missing(state, false))
-      worst = Error{"UFFDIO_REGISTER after a lift", error, state.range};
-    const Outcome outcome = state.pages.reset(PageState::read_write);
-    if (failed(outcome)) worst = outcome;
+    // The holes become plain memory again, or are filled one by one: see trap_missing().
+    if (state.uffd_mode == 0) {
+      if (const int error = sys::uffd_unregister(state.uffd, state.range))
+        worst = Error{"UFFDIO_UNREGISTER after a lift", error, state.range};
+    }
   }
+  if (state.uffd_mode != 0) withdraw_window(window_);
   state.lift_window.store(nullptr, std::memory_order_release);
   state.lift_phase.store(LiftPhase::none, std::memory_order_release);
   // RACE a thread that read lift_window before is still copying from the window.

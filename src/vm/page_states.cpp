@@ -90,8 +90,9 @@ std::byte* PageStates::first_changed(std::byte* from, std::byte* end) const noex
   while (index < limit) {
     std::byte* const table_page =
         page_of(const_cast<const std::atomic<std::uint8_t>*>(&bytes_[index])).base;
-    const std::size_t rest = std::min(
-        static_cast<std::size_t>(memory_.range().end() - table_page) >> page_shift(), in_core.size());
+    const std::size_t rest =
+        std::min(static_cast<std::size_t>(memory_.range().end() - table_page) >> page_shift(),
+                 in_core.size());
     if (::mincore(table_page, bytes(Pages{rest}), in_core.data()) != 0) break;
     std::size_t skip = 0;
     while (skip < rest && (in_core[skip] & 1) == 0) ++skip;

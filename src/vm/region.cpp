@@ -36,8 +36,8 @@ Outcome open_backing(RegionState& state) {
   if (options.backing == Backing::anonymous) return kDone;
   if (options.backing == Backing::memfd) {
     const int error = sys::injected(sys::Call::memfd_create);
-    state.file_owner = sys::Descriptor(
-        error != 0 ? -1 : ::memfd_create(state.name.c_str(), MFD_CLOEXEC));
+    state.file_owner =
+        sys::Descriptor(error != 0 ? -1 : ::memfd_create(state.name.c_str(), MFD_CLOEXEC));
     if (!state.file_owner.valid()) return Error{"memfd_create", error != 0 ? error : errno};
     if (::ftruncate(state.file_owner.get(), static_cast<off_t>(state.range.size_bytes())) != 0)
       return Error{"ftruncate of a memfd", errno, {}, "RLIMIT_FSIZE, or larger than tmpfs allows"};
@@ -56,7 +56,8 @@ Outcome map_memory(RegionState& state) {
   sys::Mapping::Request request;
   request.size_bytes = state.range.size_bytes();
   request.prot = PROT_READ | PROT_WRITE;
-  request.flags = MAP_NORESERVE | (state.memory_file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+  request.flags =
+      MAP_NORESERVE | (state.memory_file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
   request.descriptor = state.memory_file;
   request.offset = state.memory_offset;
   request.address = options.address;
@@ -99,8 +100,10 @@ PageState initial_state(const RegionState& state) {
 Outcome attach_tracking_channel(RegionState& state) {
   if (state.uffd >= 0) return kDone;
   Channel::Needs needs;
-  needs.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
-  if (state.options.backing != Backing::anonymous) needs.features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+  needs.features =
+      UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
+  if (state.options.backing != Backing::anonymous)
+    needs.features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
   auto channel = Channel::get(needs);
   if (!channel) return channel.error();
   state.channel = std::move(*channel);
@@ -126,11 +129,8 @@ Outcome attach_tracker(RegionState& state) {
   if (!tracker) return tracker.error();
   state.tracker_owner = std::move(*tracker);
   state.tracker = state.tracker_owner.get();
-  // Fresh private memory is clean as it is, and marking 2^28 empty pages would cost 2 GiB of page
-  // tables. Memory objects need the mark, since reading maps them unmarked.
-  const bool fresh = state.owns_memory && state.options.backing == Backing::anonymous &&
-                     state.dirty_form != DirtyForm::traps;
-  return fresh ? state.tracker->begin(state) : state.tracker->arm(state, state.range);
+  state.tracker->begin(state);
+  return kDone;
 }
 
 Outcome attach_all(RegionState& state) {

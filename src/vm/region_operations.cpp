@@ -16,8 +16,8 @@ inline namespace v0 {
 namespace {
 
 // What every operation checks first.
-Outcome check(const RegionState* state, PageRange range,
-              const char* operation) noexcept PAGETRAP_SIGNAL_SAFE {
+Outcome check(const RegionState* state, PageRange range, const char* operation) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (state == nullptr) return Error{operation, EBADF, range, "the Region is empty"};
   if (state->absent_in_child)
     return Error{operation, EBADF, range, "the region is absent in this fork()ed child"};
@@ -92,8 +92,8 @@ Result<Done> Region::protect(PageRange range, Access access) noexcept PAGETRAP_S
   return as_result(state_->operations->protect(*state_, range, access));
 }
 
-Result<Done> Region::protect(std::span<const PageRange> ranges,
-                             Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   for (const PageRange& range : ranges) {
     if (auto done = protect(range, access); !done) return done;
   }
@@ -107,8 +107,8 @@ Result<Done> Region::unprotect(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   return as_result(state_->operations->unprotect(*state_, range));
 }
 
-Result<Pages> Region::supply(PageRange range, const void* from, Supply how,
-                             Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+Result<Pages> Region::supply(PageRange range, const void* from, Supply how, Access access) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "supply"); failed(outcome)) return outcome;
   const bool needs_buffer = how == Supply::copy || how == Supply::move;
   if (needs_buffer && from == nullptr)

@@ -71,9 +71,9 @@ struct RegionState {
   RegionOptions options;
   std::string name;
   const BackendOperations* operations = nullptr;
-  bool owns_memory = false;   // unmapped at the end
-  int uffd = -1;              // of `channel`; -1: none
-  int memory_file = -1;       // memfd or file; -1: none
+  bool owns_memory = false;  // unmapped at the end
+  int uffd = -1;             // of `channel`; -1: none
+  int memory_file = -1;      // memfd or file; -1: none
   std::uint64_t memory_offset = 0;
   std::uint64_t uffd_mode = 0;    // UFFDIO_REGISTER_MODE_ bits of this range
   std::uint64_t uffd_ioctls = 0;  // what the range supports
@@ -87,7 +87,7 @@ struct RegionState {
   std::atomic<bool> has_handler{false};
   InFlight in_flight;
   std::atomic<std::uint32_t> key_access{static_cast<std::uint32_t>(Access::read_write)};
-  std::atomic<std::uint32_t> frozen{0};  // futex word: 1 while frozen
+  std::atomic<std::uint32_t> frozen{0};         // futex word: 1 while frozen
   std::atomic<std::size_t> fallback_guards{0};  // guards that cost mappings (guard.cpp)
   std::atomic<LiftPhase> lift_phase{LiftPhase::none};
   std::atomic<std::byte*> lift_window{nullptr};
@@ -113,8 +113,8 @@ struct RegionState {
   }
   /// Where in the backing the page at `address` is.
   [[nodiscard]] std::uint64_t offset_of(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {
-    return memory_offset + static_cast<std::uint64_t>(static_cast<const std::byte*>(address) -
-                                                      range.base);
+    return memory_offset +
+           static_cast<std::uint64_t>(static_cast<const std::byte*>(address) - range.base);
   }
   /// A page's state after its contents are gone.
   [[nodiscard]] PageState empty_state() const noexcept PAGETRAP_SIGNAL_SAFE {
@@ -157,6 +157,8 @@ void forget_guards(RegionState& state) noexcept;
 
 /// A fault on a page whose contents are in the window of a lift. True: resolved, or to be retried.
 bool restore_lifted(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
+/// A missing page that nobody asked to be told of: zeroes, in a lifted region or its window.
+bool fill_hole(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// The pool, and the list of live regions (for fork).
 RegionState* acquire_state();
@@ -168,6 +170,9 @@ void lock_registry() noexcept;
 void unlock_registry() noexcept;
 /// Publish in / withdraw from the address map and the list of live regions.
 bool register_region(RegionState* state);
+/// The window of a lift serves faults of its region.
+bool publish_window(RegionState* state, PageRange window);
+void withdraw_window(PageRange window) noexcept;
 /// Whether any live region has pages in `range`.
 bool overlaps_region(PageRange range);
 void unregister_region(RegionState* state) noexcept;

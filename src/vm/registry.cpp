@@ -28,8 +28,8 @@ RegionState::RegionState() = default;
 RegionState::~RegionState() = default;
 
 void InFlight::wait() noexcept {
-  // RACE a fault reads the phase, is delayed, and enters the counter of a phase that has been waited
-  // for already. The second round flips back and waits for that counter too.
+  // RACE a fault reads the phase, is delayed, and enters the counter of a phase that has been
+  // waited for already. The second round flips back and waits for that counter too.
   for (int round = 0; round < 2; ++round) {
     const unsigned old = phase_.fetch_xor(1, std::memory_order_seq_cst) & 1;
     while (count_[old].load(std::memory_order_acquire) != 0) sys::yield();
@@ -98,6 +98,16 @@ bool register_region(RegionState* state) {
   if (g_address_map.publish(state->range, state)) return true;
   all.live.pop_back();
   return false;
+}
+
+bool publish_window(RegionState* state, PageRange window) {
+  const std::lock_guard guard(registry().lock);
+  return g_address_map.publish(window, state);
+}
+
+void withdraw_window(PageRange window) noexcept {
+  const std::lock_guard guard(registry().lock);
+  g_address_map.withdraw(window);
 }
 
 bool overlaps_region(PageRange range) {

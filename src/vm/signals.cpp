@@ -12,6 +12,7 @@
 
 #include "sys/mapping.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/thread_state.hpp"
 #include "vm/dispatch.hpp"
 #include "vm/fork.hpp"
 #include "vm/keys.hpp"
@@ -32,15 +33,6 @@ struct Chain {
 Chain g_segv_chain;
 Chain g_bus_chain;
 std::mutex g_install;
-
-// While a fault is being passed on: which entry is running it, and for which frame. If that entry
-// passes it back to us (it had saved our action as ITS previous one), we go on to the next older
-// entry instead of round in a circle.
-struct Passing {
-  void* context = nullptr;
-  int entry = 0;
-};
-constinit thread_local Passing t_passing{};
 
 Chain& chain_of(int signal) noexcept PAGETRAP_SIGNAL_SAFE {
   return signal == SIGSEGV ? g_segv_chain : g_bus_chain;
@@ -74,21 +66,25 @@ void run_previous(const struct sigaction& action, int signal, siginfo_t* info,
 void pass_on(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   trace::record(trace::Kind::chain, info->si_addr, static_cast<std::uint64_t>(signal));
   const Chain& chain = chain_of(signal);
-  const Passing outer = t_passing;
+  // If the entry that runs it passes the fault back to us (it had saved our action as ITS previous
+  // one), go on to the next older entry instead of round in a circle.
+  sys::ThreadState& self = sys::this_thread();
+  const sys::ThreadState outer = self;
   const int newest = chain.length.load(std::memory_order_acquire);
-  const int entry = (outer.context == context ? outer.entry : newest) - 1;
+  const int entry = (outer.passing_context == context ? outer.passing_entry : newest) - 1;
   const bool synchronous = info->si_code > 0;
   if (entry < 0 || is_default_or_ignored(chain.previous[static_cast<std::size_t>(entry)])) {
     // The kernel does not let a synchronous fault be ignored either. A sent one may be.
     const bool ignored =
-        entry >= 0 &&
-        chain.previous[static_cast<std::size_t>(entry)].sa_handler == SIG_IGN;
+        entry >= 0 && chain.previous[static_cast<std::size_t>(entry)].sa_handler == SIG_IGN;
     if (synchronous || !ignored) fall_back_to_default(signal, synchronous);
     return;
   }
-  t_passing = {context, entry};
+  self.passing_context = context;
+  self.passing_entry = entry;
   run_previous(chain.previous[static_cast<std::size_t>(entry)], signal, info, context);
-  t_passing = outer;
+  self.passing_context = outer.passing_context;
+  self.passing_entry = outer.passing_entry;
 }
 
 void on_signal(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -96,16 +92,17 @@ void on_signal(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIG
   const KeysOpenInHandler keys;
   // si_code > 0: raised by the kernel for an access of this thread; else somebody sent it. A frame
   // that comes back to us while we pass it on has been looked at already.
-  if (info->si_code > 0 && t_passing.context != context &&
+  if (info->si_code > 0 && sys::this_thread().passing_context != context &&
       dispatch_signal(info->si_code, info->si_addr, context))
     return;
   pass_on(signal, info, context);
 }
 
 bool in_front(int signal) noexcept {
+  void (*const ours)(int, siginfo_t*, void*) = on_signal;
   struct sigaction current {};
   return ::sigaction(signal, nullptr, &current) == 0 && (current.sa_flags & SA_SIGINFO) != 0 &&
-         current.sa_sigaction == on_signal;
+         current.sa_sigaction == ours;
 }
 
 Outcome install_for(int signal) noexcept {
@@ -113,7 +110,10 @@ Outcome install_for(int signal) noexcept {
   Chain& chain = chain_of(signal);
   const int length = chain.length.load(std::memory_order_relaxed);
   if (length == kMaxChain)
-    return Error{"install_signal_handlers", ELOOP, {}, "another library keeps replacing the handler; "
+    return Error{"install_signal_handlers",
+                 ELOOP,
+                 {},
+                 "another library keeps replacing the handler; "
                  "let it pass foreign faults on instead"};
   struct sigaction ours {};
   ours.sa_sigaction = on_signal;
@@ -172,8 +172,7 @@ Result<Done> ensure_alternate_stack(std::size_t size_bytes) {
   auto memory = sys::Mapping::create(request);
   if (!memory) return memory.error();
   std::byte* const base = memory->data() + page_size();
-  if (const int error =
-          sys::change_protection({base, pages_for(usable)}, PROT_READ | PROT_WRITE))
+  if (const int error = sys::change_protection({base, pages_for(usable)}, PROT_READ | PROT_WRITE))
     return Error{"mprotect of an alternate stack", error};
   stack_t stack{};
   stack.ss_sp = base;

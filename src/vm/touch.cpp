@@ -21,7 +21,7 @@ bool simulate(RegionState& state, std::byte* address, bool write) noexcept PAGET
     fault.address = address;
     fault.page = page_of(address);
     fault.write = write;
-    fault.kind = classify(state, address, write);
+    fault.kind = classify(state, address, write, true);
     fault.thread = current_thread();
     if (deliver(state, fault) == Verdict::not_mine) return false;
   }

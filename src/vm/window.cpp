@@ -12,9 +12,10 @@ Result<Window> Window::open(const Region& region) noexcept {
   RegionState* const state = RegionState::of(region);
   if (state == nullptr) return Error{"Window::open", EBADF, {}, "the Region is empty"};
   if (state->key < 0)
-    return Error{"Window::open", ENOTSUP, state->range,
-                 "needs a region with a protection key: options.freezable or the pkey backend, on a "
-                 "CPU that has keys; for memory objects use map_twice()"};
+    return Error{
+        "Window::open", ENOTSUP, state->range,
+        "needs a region with a protection key: options.freezable or the pkey backend, on a "
+        "CPU that has keys; for memory objects use map_twice()"};
   open_window(*state);
   return Window(state);
 }

@@ -415,7 +415,7 @@ int main() {
   // protection keys, which must be taken away from each.
   bare_cycle_uffd_thread();
   our_cycle("cycle.uffd_thread.ours", BackendId::uffd_thread);
-  our_cycle("cycle.pkey.ours.two_threads", BackendId::pkey);
+  our_cycle("cycle.pkey_two_threads.ours", BackendId::pkey);
   std::printf("goal dispatch <= %d\n", kGoal);
   std::puts("icount done");
   return 0;

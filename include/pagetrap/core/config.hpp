@@ -8,8 +8,8 @@
 #define PAGETRAP_VERSION 100
 
 /// On a function that may run inside a signal handler: it allocates nothing, takes no lock, throws
-/// nothing. clang >= 20 proves it transitively (-Wfunction-effects); other compilers read a comment.
-/// Position: after noexcept, before the trailing return type.
+/// nothing. clang >= 20 proves it transitively (-Wfunction-effects); other compilers read a
+/// comment. Position: after noexcept, before the trailing return type.
 #if defined(__has_cpp_attribute)
 #if __has_cpp_attribute(clang::nonblocking)
 #define PAGETRAP_SIGNAL_SAFE [[clang::nonblocking]]

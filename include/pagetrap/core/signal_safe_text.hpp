@@ -1,4 +1,5 @@
-// Text for places where printf may not be called: builds a line in a fixed buffer, for one write(2).
+// Text for places where printf may not be called: builds a line in a fixed buffer, for one
+// write(2).
 #pragma once
 
 #include <array>
@@ -26,6 +27,7 @@ class PAGETRAP_API SignalSafeText {
   [[nodiscard]] std::string_view view() const noexcept PAGETRAP_SIGNAL_SAFE {
     return {buffer_.data(), length_};
   }
+
  private:
   std::array<char, 512> buffer_{};
   std::size_t length_ = 0;

@@ -70,8 +70,8 @@ struct PageRange {
            size_bytes();
   }
   [[nodiscard]] bool contains(PageRange inner) const noexcept PAGETRAP_SIGNAL_SAFE {
-    const std::size_t offset = reinterpret_cast<std::uintptr_t>(inner.base) -
-                               reinterpret_cast<std::uintptr_t>(base);
+    const std::size_t offset =
+        reinterpret_cast<std::uintptr_t>(inner.base) - reinterpret_cast<std::uintptr_t>(base);
     return offset <= size_bytes() && inner.size_bytes() <= size_bytes() - offset;
   }
   friend bool operator==(const PageRange&, const PageRange&) noexcept = default;

@@ -1,8 +1,8 @@
 // The event ring: what pagetrap did, recorded from anywhere, fault handlers included.
 //
-// PAGETRAP_TRACE=fault,protect,... (or all) in the environment switches kinds on. PAGETRAP_TRACE_FILE
-// names a file to hold the ring, so that another process can watch it; without it the ring is
-// private memory. With PAGETRAP_TRACE unset an event costs one load and one branch.
+// PAGETRAP_TRACE=fault,protect,... (or all) in the environment switches kinds on.
+// PAGETRAP_TRACE_FILE names a file to hold the ring, so that another process can watch it; without
+// it the ring is private memory. With PAGETRAP_TRACE unset an event costs one load and one branch.
 #pragma once
 
 #include <cstddef>
@@ -19,17 +19,17 @@ inline namespace v0 {
 
 /// Kinds of event. Numbers are part of the file format: retired ones are never reused.
 enum class Kind : std::uint16_t {
-  fault = 0,       // address; detail: kind bits | write << 8 | duration in ns << 16
-  protect = 1,     // address; detail: pages << 8 | access
-  unprotect = 2,   // address; detail: pages
-  supply = 3,      // address; detail: pages << 8 | how
-  evict = 4,       // address; detail: pages << 8 | 0 evicted, 1 discarded, 2 guard, 3 unguard
-  dirty = 5,       // address; detail: pages found
-  freeze = 6,      // address; detail: duration in ns
-  thaw = 7,        // address
-  lift = 8,        // address; detail: duration in ns
-  region = 9,      // address; detail: pages << 8 | 0 created, 1 destroyed
-  chain = 10,      // address; detail: signal number: a fault passed on to an earlier handler
+  fault = 0,      // address; detail: kind bits | write << 8 | duration in ns << 16
+  protect = 1,    // address; detail: pages << 8 | access
+  unprotect = 2,  // address; detail: pages
+  supply = 3,     // address; detail: pages << 8 | how
+  evict = 4,      // address; detail: pages << 8 | 0 evicted, 1 discarded, 2 guard, 3 unguard
+  dirty = 5,      // address; detail: pages found
+  freeze = 6,     // address; detail: duration in ns
+  thaw = 7,       // address
+  lift = 8,       // address; detail: duration in ns
+  region = 9,     // address; detail: pages << 8 | 0 created, 1 destroyed
+  chain = 10,     // address; detail: signal number: a fault passed on to an earlier handler
 };
 inline constexpr std::size_t kKindCount = 11;
 

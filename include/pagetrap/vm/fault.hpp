@@ -58,10 +58,10 @@ struct Fault {
   std::byte* address = nullptr;  // the byte touched; the page's base where the kernel tells no more
   PageRange page;                // the page that holds it
   FaultKind kind = FaultKind::missing;
-  bool write = false;      // the access was a store
-  bool frozen = false;     // the region is frozen (freeze.hpp): the access may only go on after thaw
-  pid_t thread = 0;        // thread id of the faulting thread, 0 if not known
-  void* context = nullptr;  // its ucontext_t* when delivered in the faulting thread, else null
+  bool write = false;   // the access was a store
+  bool frozen = false;  // the region is frozen (freeze.hpp): the access may only go on after thaw
+  pid_t thread = 0;     // thread id of the faulting thread, 0 if not known
+  void* context = nullptr;   // its ucontext_t* when delivered in the faulting thread, else null
   Region* region = nullptr;  // borrowed; usable from the handler
 };
 static_assert(std::is_trivially_copyable_v<Fault>);

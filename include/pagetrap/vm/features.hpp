@@ -16,9 +16,9 @@ struct Feature {
   const char* id = "";       // stable, for machines: "uffd.wp_async"
   const char* purpose = "";  // what pagetrap uses it for, one line
   bool available = false;
-  int error = 0;             // errno of the attempt, 0 if none
-  const char* remedy = "";   // sysctl, capability, kernel version: what would make it available
-  const char* fallback = ""; // what is used without it
+  int error = 0;              // errno of the attempt, 0 if none
+  const char* remedy = "";    // sysctl, capability, kernel version: what would make it available
+  const char* fallback = "";  // what is used without it
 };
 
 /// All features, probed once per process. Not signal-safe. Cost about a millisecond, once.

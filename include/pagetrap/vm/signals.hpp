@@ -7,16 +7,18 @@
 namespace pagetrap {
 inline namespace v0 {
 
-/// Install pagetrap's handler for SIGSEGV and SIGBUS in front of whatever is there. The first Region
-/// that needs signals does this; no global constructor does.
+/// Install pagetrap's handler for SIGSEGV and SIGBUS in front of whatever is there. The first
+/// Region that needs signals does this; no global constructor does.
 ///
 /// Chaining  A fault outside every region, or one that a handler declined, goes to the action that
 ///           was installed before, with that action's own flags and mask; SIG_DFL re-executes the
 ///           access under the default action, so a core dump shows the faulting instruction.
-/// Others    A program that calls sigaction() for these signals LATER replaces pagetrap: its handler
+/// Others    A program that calls sigaction() for these signals LATER replaces pagetrap: its
+/// handler
 ///           must pass foreign faults on to the action sigaction() returned (as pagetrap does), or
-///           call install_signal_handlers() again afterwards, which puts pagetrap back in front with
-///           the newcomer behind it. Two libraries that each pass faults to the other do not loop.
+///           call install_signal_handlers() again afterwards, which puts pagetrap back in front
+///           with the newcomer behind it. Two libraries that each pass faults to the other do not
+///           loop.
 /// Stacks    runs on the alternate stack if the thread has one (SA_ONSTACK), with no signal blocked
 ///           (SA_NODEFER, empty mask): nested faults work.
 /// Blocked   A thread that blocks SIGSEGV or SIGBUS and faults is killed by the kernel.
@@ -26,9 +28,9 @@ PAGETRAP_API Result<Done> install_signal_handlers();
 /// Whether pagetrap's handler is at the front for both signals now.
 PAGETRAP_API bool signal_handlers_in_front() noexcept;
 
-/// Give the calling thread an alternate signal stack of `size_bytes` (rounded up, plus a guard page)
-/// unless it has one, so that faults on its own stack, or with its stack exhausted, can be handled.
-/// The stack is freed when the thread exits.
+/// Give the calling thread an alternate signal stack of `size_bytes` (rounded up, plus a guard
+/// page) unless it has one, so that faults on its own stack, or with its stack exhausted, can be
+/// handled. The stack is freed when the thread exits.
 PAGETRAP_API Result<Done> ensure_alternate_stack(std::size_t size_bytes = 64 * 1024);
 
 }  // namespace v0

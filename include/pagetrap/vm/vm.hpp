@@ -1,8 +1,8 @@
-// The entrance to pagetrap's ground floor: the virtual-memory primitives of Appel & Li (ASPLOS 1991)
-// on today's Linux. docs/design/vm.md explains the mechanisms and the races.
+// The entrance to pagetrap's ground floor: the virtual-memory primitives of Appel & Li (ASPLOS
+// 1991) on today's Linux. docs/design/vm.md explains the mechanisms and the races.
 //
-//   auto region = pagetrap::Region::create(1_GiB, {.faults = pagetrap::FaultKind::missing}).value();
-//   region.on_fault(handler, self);      // TRAP
+//   auto region = pagetrap::Region::create(1_GiB, {.faults =
+//   pagetrap::FaultKind::missing}).value(); region.on_fault(handler, self);      // TRAP
 //   region.protect(range, Access::read); // PROT1, PROTN
 //   region.unprotect(range);             // UNPROT
 //   region.dirty(range, pages);          // DIRTY

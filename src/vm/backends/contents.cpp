@@ -9,8 +9,7 @@ inline namespace v0 {
 
 Outcome drop_contents(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state.memory_file < 0) {
-    const int advice =
-        state.options.backing == Backing::anonymous ? MADV_DONTNEED : MADV_REMOVE;
+    const int advice = state.options.backing == Backing::anonymous ? MADV_DONTNEED : MADV_REMOVE;
     const int error = sys::advise(range, advice);
     return error == 0 ? kDone : Error{"madvise", error, range};
   }

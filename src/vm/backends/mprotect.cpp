@@ -5,9 +5,9 @@
 // fail with ENOMEM, and so do malloc and pthread_create of the whole process.
 //
 // Filling a page before others can see it: the page stays PROT_NONE while its contents are written
-// past the protection, through the memory object's descriptor or /proc/self/mem (FOLL_FORCE), and is
-// opened after. Rejected: unprotect, then fill (others read half a page); mremap of a filled page
-// over it (atomic too, but splits mappings that never merge again).
+// past the protection, through the memory object's descriptor or /proc/self/mem (FOLL_FORCE), and
+// is opened after. Rejected: unprotect, then fill (others read half a page); mremap of a filled
+// page over it (atomic too, but splits mappings that never merge again).
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -69,18 +69,19 @@ Outcome write_past_protection(RegionState& state, std::byte* to, const std::byte
                               std::size_t size_bytes) noexcept PAGETRAP_SIGNAL_SAFE {
   const bool object = state.memory_file >= 0;
   const int descriptor = object ? state.memory_file : memory_descriptor();
-  const std::uint64_t offset =
-      object ? state.offset_of(to) : reinterpret_cast<std::uintptr_t>(to);
+  const std::uint64_t offset = object ? state.offset_of(to) : reinterpret_cast<std::uintptr_t>(to);
   const int error = sys::pwrite_all(descriptor, from, size_bytes, offset);
   if (error == 0) return kDone;
-  return Error{object ? "pwrite to the memory object" : "pwrite to /proc/self/mem", error,
+  return Error{object ? "pwrite to the memory object" : "pwrite to /proc/self/mem",
+               error,
                {to, pages_for(size_bytes)},
-               object ? "" : "the kernel may forbid forced writes (proc_mem.force_override): use "
-                             "Backing::memfd or a userfaultfd backend"};
+               object ? ""
+                      : "the kernel may forbid forced writes (proc_mem.force_override): use "
+                        "Backing::memfd or a userfaultfd backend"};
 }
 
-Outcome fill_contents(RegionState& state, PageRange run, const std::byte* from,
-                      Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
+Outcome fill_contents(RegionState& state, PageRange run, const std::byte* from, Supply how) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (how == Supply::publish) return kDone;  // they are there
   if (how != Supply::zero) return write_past_protection(state, run.base, from, run.size_bytes());
   // Missing pages of private memory are zeroes already: created or discarded so.
@@ -137,8 +138,7 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
     }
     const PageRange run{next, length};
     const std::byte* source = from != nullptr ? from + (next - range.base) : nullptr;
-    if (const Outcome outcome = fill_run(state, run, source, how, access, before);
-        failed(outcome))
+    if (const Outcome outcome = fill_run(state, run, source, how, access, before); failed(outcome))
       return outcome;
     filled += run.size_bytes();
     next = run.end();
@@ -196,8 +196,8 @@ Outcome rearm(RegionState&) noexcept { return kDone; }
 
 }  // namespace
 
-const BackendOperations kMprotectOperations = {BackendId::mprotect, attach, detach, rearm,
-                                               protect, unprotect, supply, evict, discard};
+const BackendOperations kMprotectOperations = {BackendId::mprotect, attach, detach, rearm,  protect,
+                                               unprotect,           supply, evict,  discard};
 
 }  // namespace v0
 }  // namespace pagetrap

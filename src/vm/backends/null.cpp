@@ -71,8 +71,8 @@ Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE
 
 }  // namespace
 
-const BackendOperations kNullOperations = {BackendId::null, attach, detach, rearm,
-                                           protect, unprotect, supply, evict, discard};
+const BackendOperations kNullOperations = {BackendId::null, attach, detach, rearm,  protect,
+                                           unprotect,       supply, evict,  discard};
 
 }  // namespace v0
 }  // namespace pagetrap

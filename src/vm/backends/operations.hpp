@@ -35,7 +35,8 @@ struct BackendOperations {
   // Fault path. Ranges are inside the region and not empty. The page states are kept by the
   // operation itself: before the kernel's call when rights shrink, after it when they grow, so that
   // a fault never finds a state more permissive than the kernel was when it was raised.
-  Outcome (*protect)(RegionState& state, PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE;
+  Outcome (*protect)(RegionState& state, PageRange range, Access access) noexcept
+      PAGETRAP_SIGNAL_SAFE;
   Outcome (*unprotect)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
   Outcome (*supply)(RegionState& state, PageRange range, const std::byte* from, Supply how,
                     Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE;

@@ -17,8 +17,8 @@ void detach(RegionState&) noexcept {}
 // In the child only the forking thread lives, with its own register; key and tags are inherited.
 Outcome rearm(RegionState&) noexcept { return kDone; }
 
-Outcome need_whole(const RegionState& state, PageRange range,
-                   const char* operation) noexcept PAGETRAP_SIGNAL_SAFE {
+Outcome need_whole(const RegionState& state, PageRange range, const char* operation) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (range == state.range) return kDone;
   return Error{operation, ENOTSUP, range,
                "a protection key covers the whole region: pass region.range(), or use a backend "
@@ -49,8 +49,8 @@ Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SA
 
 }  // namespace
 
-const BackendOperations kPkeyOperations = {BackendId::pkey, attach, detach, rearm,
-                                           protect, unprotect, supply, discard, discard};
+const BackendOperations kPkeyOperations = {BackendId::pkey, attach, detach,  rearm,  protect,
+                                           unprotect,       supply, discard, discard};
 
 }  // namespace v0
 }  // namespace pagetrap

@@ -96,7 +96,8 @@ Outcome attach_thread(RegionState& state) { return attach_with(state, false); }
 void detach(RegionState& state) noexcept {
   // Also wakes whoever waits for a page of the range: it finds plain memory. Memory that is ours is
   // unmapped before, so that such a thread finds no zeroes it could take for data.
-  if (state.uffd >= 0 && state.uffd_mode != 0 && !state.owns_memory) sys::uffd_unregister(state.uffd, state.range);
+  if (state.uffd >= 0 && state.uffd_mode != 0 && !state.owns_memory)
+    sys::uffd_unregister(state.uffd, state.range);
 }
 
 // Before 6.4 the kernel cannot write-protect what is not there. Reading a page maps the zero page,
@@ -155,7 +156,8 @@ int fill_move(const RegionState& state, PageRange to, const std::byte* from, Acc
   const bool can_move = (state.channel->features() & UFFD_FEATURE_MOVE) != 0 && !is_shared(state) &&
                         access == Access::read_write;
   if (can_move) {
-    const int error = sys::uffd_move(state.uffd, to, from, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, filled);
+    const int error =
+        sys::uffd_move(state.uffd, to, from, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, filled);
     // EBUSY: the source is pinned or shared with a fork()ed child; EINVAL: not plain private
     // memory. Copying serves both.
     if (error != EBUSY && error != EINVAL) return error;
@@ -166,10 +168,14 @@ int fill_move(const RegionState& state, PageRange to, const std::byte* from, Acc
 
 Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
   switch (how) {
-    case Supply::copy: return fill_copy;
-    case Supply::move: return fill_move;
-    case Supply::zero: return fill_zero;
-    case Supply::publish: break;
+    case Supply::copy:
+      return fill_copy;
+    case Supply::move:
+      return fill_move;
+    case Supply::zero:
+      return fill_zero;
+    case Supply::publish:
+      break;
   }
   return fill_publish;
 }
@@ -197,9 +203,9 @@ Outcome fill_all(const RegionState& state, PageRange range, const std::byte* fro
       if (++attempts == kAttempts) return Error{"userfaultfd fill", EAGAIN, rest};
       sys::yield();
     } else if (error != 0) {
-      return Error{"userfaultfd fill", error, rest,
-                   error == EFAULT ? "publish: the backing has no such page yet; else a bad buffer"
-                                   : ""};
+      return Error{
+          "userfaultfd fill", error, rest,
+          error == EFAULT ? "publish: the backing has no such page yet; else a bad buffer" : ""};
     }
   }
   return kDone;
@@ -228,8 +234,8 @@ Outcome grant_run(RegionState& state, PageRange run, PageState from, Access acce
   return outcome;
 }
 
-Outcome for_runs(RegionState& state, PageRange range, Access access,
-                 PageState after) noexcept PAGETRAP_SIGNAL_SAFE {
+Outcome for_runs(RegionState& state, PageRange range, Access access, PageState after) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   for (std::byte* next = range.base; next < range.end();) {
     const PageRange run = state.pages.run(next, range.end());
     const PageState from = state.pages.get(next);
@@ -349,10 +355,24 @@ Outcome rearm(RegionState& state) noexcept {
 
 }  // namespace
 
-const BackendOperations kUffdInlineOperations = {BackendId::uffd_inline, attach_inline, detach,
-                                                 rearm, protect, unprotect, supply, evict, discard};
-const BackendOperations kUffdThreadOperations = {BackendId::uffd_thread, attach_thread, detach,
-                                                 rearm, protect, unprotect, supply, evict, discard};
+const BackendOperations kUffdInlineOperations = {BackendId::uffd_inline,
+                                                 attach_inline,
+                                                 detach,
+                                                 rearm,
+                                                 protect,
+                                                 unprotect,
+                                                 supply,
+                                                 evict,
+                                                 discard};
+const BackendOperations kUffdThreadOperations = {BackendId::uffd_thread,
+                                                 attach_thread,
+                                                 detach,
+                                                 rearm,
+                                                 protect,
+                                                 unprotect,
+                                                 supply,
+                                                 evict,
+                                                 discard};
 
 }  // namespace v0
 }  // namespace pagetrap

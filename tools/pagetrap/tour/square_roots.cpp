@@ -41,7 +41,7 @@ struct RootFigures {
 
 /// A few faults, told one by one.
 void explain_faults() {
-  auto table = example::SqrtTable::create({.resident_pages = 2, .explain = true}).value();
+  auto table = example::largest_sqrt_table({.resident_pages = 2, .explain = true}).value();
   const std::uint64_t step = table->entries() / 5;
   std::fflush(stdout);  // the handler writes by itself
   double sum = 0;
