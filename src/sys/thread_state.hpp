@@ -20,6 +20,7 @@ struct ThreadState {
   int handler_depth = 0;  // fault handlers this thread is inside of
   // signals.cpp: the fault that is being passed on to an earlier handler
   void* passing_context = nullptr;
+  void* passing_frame = nullptr;
   int passing_entry = 0;
   // keys.cpp
   std::uint32_t handlers_with_keys = 0;

@@ -27,6 +27,7 @@ constexpr int kMaxChain = 8;  // times others put themselves in front and we put
 // never change after, so handlers read them without a lock.
 struct Chain {
   std::array<struct sigaction, kMaxChain> previous{};
+  std::array<std::atomic<bool>, kMaxChain> spent{};  // SA_RESETHAND, and it has run
   std::atomic<int> length{0};
 };
 
@@ -52,7 +53,13 @@ void fall_back_to_default(int signal, bool synchronous) noexcept PAGETRAP_SIGNAL
   if (!synchronous) sys::thread_kill(sys::thread_id(), signal);
 }
 
-// Runs an earlier action as the kernel would have: with its mask, and reset if it asked for that.
+// Whether the entry asked to be reset after one signal, and this is not the first.
+bool is_spent(Chain& chain, std::size_t entry) noexcept PAGETRAP_SIGNAL_SAFE {
+  return (chain.previous[entry].sa_flags & static_cast<int>(SA_RESETHAND)) != 0 &&
+         chain.spent[entry].exchange(true);
+}
+
+// Runs an earlier action as the kernel would have, with its mask.
 void run_previous(const struct sigaction& action, int signal, siginfo_t* info,
                   void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   sigset_t mask = action.sa_mask;
@@ -63,17 +70,19 @@ void run_previous(const struct sigaction& action, int signal, siginfo_t* info,
   sys::change_signal_mask(SIG_SETMASK, old, nullptr);
 }
 
-void pass_on(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+void pass_on(int signal, siginfo_t* info, void* context, void* frame, bool passed_back) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   trace::record(trace::Kind::chain, info->si_addr, static_cast<std::uint64_t>(signal));
-  const Chain& chain = chain_of(signal);
+  Chain& chain = chain_of(signal);
   // If the entry that runs it passes the fault back to us (it had saved our action as ITS previous
   // one), go on to the next older entry instead of round in a circle.
   sys::ThreadState& self = sys::this_thread();
   const sys::ThreadState outer = self;
   const int newest = chain.length.load(std::memory_order_acquire);
-  const int entry = (outer.passing_context == context ? outer.passing_entry : newest) - 1;
+  const int entry = (passed_back ? outer.passing_entry : newest) - 1;
   const bool synchronous = info->si_code > 0;
-  if (entry < 0 || is_default_or_ignored(chain.previous[static_cast<std::size_t>(entry)])) {
+  if (entry < 0 || is_default_or_ignored(chain.previous[static_cast<std::size_t>(entry)]) ||
+      is_spent(chain, static_cast<std::size_t>(entry))) {
     // The kernel does not let a synchronous fault be ignored either. A sent one may be.
     const bool ignored =
         entry >= 0 && chain.previous[static_cast<std::size_t>(entry)].sa_handler == SIG_IGN;
@@ -81,21 +90,36 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNA
     return;
   }
   self.passing_context = context;
+  self.passing_frame = frame;
   self.passing_entry = entry;
   run_previous(chain.previous[static_cast<std::size_t>(entry)], signal, info, context);
   self.passing_context = outer.passing_context;
+  self.passing_frame = outer.passing_frame;
   self.passing_entry = outer.passing_entry;
+}
+
+// Whether an earlier handler, to which this thread is passing the very fault, has called us with
+// it. A handler that was left by siglongjmp leaves its record behind, and the next fault at the
+// same stack depth has the same context address: but then the kernel calls us, at the same frame as
+// before, and not a handler further down the stack.
+bool is_passed_back(const void* context, const void* frame) noexcept PAGETRAP_SIGNAL_SAFE {
+  const sys::ThreadState& self = sys::this_thread();
+  return self.passing_context == context &&
+         reinterpret_cast<std::uintptr_t>(frame) <
+             reinterpret_cast<std::uintptr_t>(self.passing_frame);
 }
 
 void on_signal(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   const sys::ErrnoSaver errno_saver;
   const KeysOpenInHandler keys;
-  // si_code > 0: raised by the kernel for an access of this thread; else somebody sent it. A frame
-  // that comes back to us while we pass it on has been looked at already.
-  if (info->si_code > 0 && sys::this_thread().passing_context != context &&
-      dispatch_signal(info->si_code, info->si_addr, context))
+  void* const frame = __builtin_frame_address(0);
+  const bool passed_back = is_passed_back(context, frame);
+  // si_code > 0: raised by the kernel for an access of this thread; else somebody sent it. What is
+  // passed back has been looked at already.
+  if (info->si_code > 0 && !passed_back && dispatch_signal(info->si_code, info->si_addr, context))
+      [[likely]]
     return;
-  pass_on(signal, info, context);
+  pass_on(signal, info, context, frame, passed_back);
 }
 
 bool in_front(int signal) noexcept {
