@@ -1,8 +1,8 @@
 #include "sys/injection.hpp"
 
-namespace pagetrap::sys {
+#include <atomic>
 
-std::atomic<int> injection_target{0};
+namespace pagetrap::sys {
 
 namespace {
 std::atomic<int> g_error{0};
@@ -11,11 +11,11 @@ std::atomic<int> g_times{0};
 }  // namespace
 
 void inject(Call call, int error, int skip, int times) noexcept {
-  injection_target.store(0);
+  switches.injected_call.store(0);
   g_error.store(error);
   g_skip.store(skip);
   g_times.store(times);
-  injection_target.store(static_cast<int>(call));
+  switches.injected_call.store(static_cast<int>(call));
 }
 
 int injected_slow(Call) noexcept PAGETRAP_SIGNAL_SAFE {

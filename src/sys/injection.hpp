@@ -3,9 +3,9 @@
 // outside tests.
 #pragma once
 
-#include <atomic>
-
 #include <pagetrap/core/config.hpp>
+
+#include "sys/switches.hpp"
 
 namespace pagetrap::sys {
 
@@ -36,10 +36,9 @@ PAGETRAP_API void inject(Call call, int error, int skip = 0, int times = 1) noex
 
 /// Used by the wrappers: the errno to fail with now, or 0.
 PAGETRAP_API int injected_slow(Call call) noexcept PAGETRAP_SIGNAL_SAFE;
-extern PAGETRAP_API std::atomic<int> injection_target;
 
 inline int injected(Call call) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (injection_target.load(std::memory_order_relaxed) != static_cast<int>(call)) [[likely]]
+  if (switches.injected_call.load(std::memory_order_relaxed) != static_cast<int>(call)) [[likely]]
     return 0;
   return injected_slow(call);
 }

@@ -9,7 +9,7 @@ namespace pagetrap::sys {
 
 #if defined(__x86_64__)
 
-FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   const auto code = static_cast<std::uint64_t>(
       static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR]);
   return {(code & 2) != 0, (code & 1) != 0};
@@ -17,7 +17,7 @@ FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
 
 #elif defined(__aarch64__)
 
-FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   // SOURCE arch/arm64/include/uapi/asm/sigcontext.h: records {magic, size} until magic 0; ESR bit 6
   // is WnR, fault status 0b0011xx is a permission fault.
   constexpr std::uint32_t kEsrMagic = 0x45535201;

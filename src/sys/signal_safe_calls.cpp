@@ -15,6 +15,7 @@
 
 #include "sys/injection.hpp"
 #include "sys/kernel_abi.hpp"
+#include "sys/raw_syscall.hpp"
 #include "sys/thread_state.hpp"
 
 #if defined(__clang__) && __clang_major__ >= 20
@@ -30,13 +31,16 @@ uffdio_range as_uffdio(PageRange range) noexcept {
   return {address_of(range.base), range.size_bytes()};
 }
 
+int raw_ioctl(int descriptor, unsigned long request, void* argument) noexcept {
+  return static_cast<int>(-raw_syscall3(SYS_ioctl, static_cast<unsigned long>(descriptor), request,
+                                        reinterpret_cast<unsigned long>(argument)));
+}
+
 // Runs one of the filling ioctls; `count` is the kernel's own progress field.
 template <class Argument>
 int fill(int uffd, unsigned long request, Argument& argument, const __s64& count,
          std::size_t& done) noexcept {
-  const ErrnoSaver errno_saver;
-  const int failed = ::ioctl(uffd, request, &argument);
-  const int error = failed != 0 ? errno : 0;
+  const int error = raw_ioctl(uffd, request, &argument);
   done = count > 0 ? static_cast<std::size_t>(count) : 0;
   return error;
 }
@@ -47,21 +51,21 @@ constinit thread_local ThreadState t_state{};
 
 }  // namespace
 
-ThreadState& this_thread() noexcept PAGETRAP_SIGNAL_SAFE { return t_state; }
+[[gnu::hot]] ThreadState& this_thread() noexcept PAGETRAP_SIGNAL_SAFE { return t_state; }
 
 ErrnoSaver::ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE : saved_(errno) {}
 ErrnoSaver::~ErrnoSaver() PAGETRAP_SIGNAL_SAFE { errno = saved_; }
 
-int change_protection(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] int change_protection(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const int error = injected(Call::mprotect)) return error;
-  const ErrnoSaver errno_saver;
-  return call(::mprotect(range.base, range.size_bytes(), prot));
+  return static_cast<int>(-raw_syscall3(SYS_mprotect, address_of(range.base), range.size_bytes(),
+                                        static_cast<unsigned long>(prot)));
 }
 
 int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const int error = injected(Call::madvise)) return error;
-  const ErrnoSaver errno_saver;
-  return call(::madvise(range.base, range.size_bytes(), advice));
+  return static_cast<int>(-raw_syscall3(SYS_madvise, address_of(range.base), range.size_bytes(),
+                                        static_cast<unsigned long>(advice)));
 }
 
 int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
@@ -77,8 +81,8 @@ bool in_core(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
   return ::mincore(page.base, page_size(), &present) == 0 && (present & 1) != 0;
 }
 
-int uffd_copy(int uffd, PageRange to, const void* from, std::uint64_t mode,
-              std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] int uffd_copy(int uffd, PageRange to, const void* from, std::uint64_t mode,
+                           std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
   done = 0;
   if (const int error = injected(Call::uffd_copy)) return error;
   uffdio_copy argument{address_of(to.base), address_of(from), to.size_bytes(), mode, 0};
@@ -92,8 +96,8 @@ int uffd_zero(int uffd, PageRange to, std::size_t& done) noexcept PAGETRAP_SIGNA
   return fill(uffd, UFFDIO_ZEROPAGE, argument, argument.zeropage, done);
 }
 
-int uffd_continue(int uffd, PageRange to, std::uint64_t mode, std::size_t& done) noexcept
-    PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] int uffd_continue(int uffd, PageRange to, std::uint64_t mode,
+                               std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
   done = 0;
   if (const int error = injected(Call::uffd_continue)) return error;
   uffdio_continue argument{as_uffdio(to), mode, 0};
@@ -108,23 +112,21 @@ int uffd_move(int uffd, PageRange to, const void* from, std::uint64_t mode,
   return fill(uffd, UFFDIO_MOVE, argument, argument.move, done);
 }
 
-int uffd_write_protect(int uffd, PageRange range, bool on) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] int uffd_write_protect(int uffd, PageRange range, bool on) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (const int error = injected(Call::uffd_write_protect)) return error;
-  const ErrnoSaver errno_saver;
   uffdio_writeprotect argument{as_uffdio(range), on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
-  return call(::ioctl(uffd, UFFDIO_WRITEPROTECT, &argument));
+  return raw_ioctl(uffd, UFFDIO_WRITEPROTECT, &argument);
 }
 
 int uffd_wake(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  const ErrnoSaver errno_saver;
   uffdio_range argument = as_uffdio(range);
-  return call(::ioctl(uffd, UFFDIO_WAKE, &argument));
+  return raw_ioctl(uffd, UFFDIO_WAKE, &argument);
 }
 
 int uffd_poison(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  const ErrnoSaver errno_saver;
   uffdio_poison argument{as_uffdio(range), 0, 0};
-  return call(::ioctl(uffd, UFFDIO_POISON, &argument));
+  return raw_ioctl(uffd, UFFDIO_POISON, &argument);
 }
 
 int pwrite_all(int descriptor, const void* from, std::size_t length, std::uint64_t offset) noexcept

@@ -16,8 +16,9 @@
 namespace pagetrap::sys {
 
 struct ThreadState {
-  pid_t id = 0;           // remembered gettid(2), 0: not asked yet
-  int handler_depth = 0;  // fault handlers this thread is inside of
+  pid_t id = 0;                 // remembered gettid(2), 0: not asked yet
+  int handler_depth = 0;        // fault handlers this thread is inside of
+  void* last_region = nullptr;  // registry.cpp: the RegionState of the last fault
   // signals.cpp: the fault that is being passed on to an earlier handler
   void* passing_context = nullptr;
   void* passing_frame = nullptr;

@@ -16,6 +16,7 @@
 
 #include "sys/fd.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/switches.hpp"
 
 namespace pagetrap::trace {
 inline namespace v0 {
@@ -34,7 +35,6 @@ struct Ring {
   std::uint64_t mask = 0;
 };
 
-constinit std::atomic<std::uint64_t> g_enabled_kinds{0};  // a bit for each Kind
 constinit std::atomic<const Ring*> g_ring{nullptr};
 std::mutex g_configuration;  // guards creation of the ring
 std::string g_file;          // GUARDED_BY(g_configuration)
@@ -99,12 +99,14 @@ const char* name(Kind kind) noexcept {
   return index < kKindCount ? kNames[index] : "unknown";
 }
 
-bool enabled(Kind kind) noexcept PAGETRAP_SIGNAL_SAFE {
-  return ((g_enabled_kinds.load(std::memory_order_relaxed) >> static_cast<unsigned>(kind)) & 1) !=
-         0;
+[[gnu::hot]] bool enabled(Kind kind) noexcept PAGETRAP_SIGNAL_SAFE {
+  return ((sys::switches.traced_kinds.load(std::memory_order_relaxed) >>
+           static_cast<unsigned>(kind)) &
+          1) != 0;
 }
 
-void record(Kind kind, const void* address, std::uint64_t detail) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] void record(Kind kind, const void* address, std::uint64_t detail) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (!enabled(kind)) [[likely]]
     return;
   const Ring* ring = g_ring.load(std::memory_order_acquire);
@@ -149,7 +151,7 @@ Result<Done> configure(std::string_view kinds, std::size_t capacity, const std::
     return Error{
         "trace ring", EBUSY, {}, "the ring of a process cannot be changed once it is there"};
   }
-  g_enabled_kinds.store(wanted, std::memory_order_relaxed);
+  sys::switches.traced_kinds.store(wanted, std::memory_order_relaxed);
   return Done{};
 }
 

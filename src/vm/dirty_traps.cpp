@@ -65,7 +65,7 @@ class TrapTracker final : public DirtyTracker {
 
   bool on_write_fault(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE override {
     opening(page);
-    const Outcome outcome = state.operations->unprotect(state, page);
+    const Outcome outcome = state.operations.unprotect(state, page);
     opened(page);
     // Not resolved (out of mappings): the region's handler may know better, or the program dies.
     return !failed(outcome);
@@ -120,7 +120,7 @@ class TrapTracker final : public DirtyTracker {
     for (std::byte* next = range.base; next < range.end();) {
       const PageRange run = state.pages.run(next, range.end());
       if (state.pages.get(next) == PageState::read_write) {
-        const Outcome outcome = state.operations->protect(state, run, Access::read);
+        const Outcome outcome = state.operations.protect(state, run, Access::read);
         if (failed(outcome)) return outcome;
       }
       next = run.end();

@@ -26,7 +26,8 @@ Verdict without_handler(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   return fault.frozen ? Verdict::retry : Verdict::not_mine;
 }
 
-Verdict call_handler(RegionState& state, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Verdict call_handler(RegionState& state, const Fault& fault) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (!state.has_handler.load(std::memory_order_acquire)) return without_handler(fault);
   const HandlerSlot slot = state.current_handler();
   if (slot.handler == nullptr) return without_handler(fault);
@@ -36,7 +37,7 @@ Verdict call_handler(RegionState& state, const Fault& fault) noexcept PAGETRAP_S
 // A missing page of a lifted region, unless its handler asked for missing faults and can have the
 // Lift already.
 bool handled_by_lift(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (!state.options.liftable) [[likely]]
+  if (!state.liftable) [[likely]]
     return false;
   return state.lift_phase.load(std::memory_order_acquire) == LiftPhase::moving ||
          !state.wants(FaultKind::missing) || !state.has_handler.load(std::memory_order_relaxed);
@@ -44,7 +45,7 @@ bool handled_by_lift(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
 
 }  // namespace
 
-pid_t current_thread() noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] pid_t current_thread() noexcept PAGETRAP_SIGNAL_SAFE {
   sys::ThreadState& self = sys::this_thread();
   if (self.id == 0) self.id = sys::thread_id();
   return self.id;
@@ -57,8 +58,8 @@ void forget_current_thread() noexcept {
 
 int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return sys::this_thread().handler_depth; }
 
-FaultKind classify(const RegionState& state, const std::byte* address, bool write,
-                   bool present) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] FaultKind classify(const RegionState& state, const std::byte* address, bool write,
+                                bool present) noexcept PAGETRAP_SIGNAL_SAFE {
   switch (state.pages.get(address)) {
     case PageState::missing:
       // With both kinds asked for, a page that another thread filled in the backing is minor. In
@@ -80,11 +81,11 @@ FaultKind classify(const RegionState& state, const std::byte* address, bool writ
   if (write && present && state.wants(FaultKind::write_protected))
     return FaultKind::write_protected;
   if (state.wants(FaultKind::minor)) return FaultKind::minor;
-  if (state.wants(FaultKind::missing) || state.options.liftable) return FaultKind::missing;
+  if (state.wants(FaultKind::missing) || state.liftable) return FaultKind::missing;
   return write ? FaultKind::write_protected : FaultKind::no_access;
 }
 
-Verdict deliver(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Verdict deliver(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   const bool traced = trace::enabled(trace::Kind::fault);
   const std::uint64_t started = traced ? sys::monotonic_nanoseconds() : 0;
   fault.region = &state.handle;
@@ -103,7 +104,8 @@ Verdict deliver(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE 
   return verdict;
 }
 
-bool dispatch_signal(int code, void* address, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] bool dispatch_signal(int code, void* address, void* context) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   const Pinned pinned = Pinned::find(address);
   RegionState* const state = pinned.get();
   if (state == nullptr) return false;

@@ -70,10 +70,11 @@ void rearm(RegionState& state, void*) {
   state.in_flight.forget();
   if (state.options.on_fork == ForkPolicy::absent) {
     g_address_map.withdraw(state.range);
+    state.live.store(false);
     state.absent_in_child = true;
     return;
   }
-  Outcome outcome = state.operations->rearm(state);
+  Outcome outcome = state.operations.rearm(state);
   if (!failed(outcome) && state.tracker != nullptr) outcome = state.tracker->rearm_in_child(state);
   if (failed(outcome)) give_up(outcome);
 }

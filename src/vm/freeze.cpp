@@ -25,7 +25,7 @@ Outcome protect_open_runs(RegionState& state, Access leave) {
         before == PageState::read_write || (before == PageState::read && leave == Access::none);
     if (allows_more) {
       state.frozen_runs.push_back({run, before});
-      if (const Outcome outcome = state.operations->protect(state, run, leave); failed(outcome))
+      if (const Outcome outcome = state.operations.protect(state, run, leave); failed(outcome))
         return outcome;
     }
     next = run.end();
@@ -41,8 +41,8 @@ Outcome reopen_runs(RegionState& state, Access left) noexcept {
       const PageRange run = state.pages.run(next, frozen.range.end());
       if (state.pages.get(next) == state_for(left)) {
         const Outcome outcome = frozen.before == PageState::read_write
-                                    ? state.operations->unprotect(state, run)
-                                    : state.operations->protect(state, run, Access::read);
+                                    ? state.operations.unprotect(state, run)
+                                    : state.operations.protect(state, run, Access::read);
         if (failed(outcome)) worst = outcome;
       }
       next = run.end();

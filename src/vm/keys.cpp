@@ -12,6 +12,7 @@
 
 #include "sys/protection_key.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/switches.hpp"
 #include "sys/thread_state.hpp"
 #include "vm/dispatch.hpp"
 #include "vm/outer_frames.hpp"
@@ -19,9 +20,6 @@
 namespace pagetrap {
 inline namespace v0 {
 namespace {
-
-// Rights bits of all keys that belong to regions.
-constinit std::atomic<std::uint32_t> g_region_bits{0};
 
 std::uint32_t denied_by(Access access) noexcept PAGETRAP_SIGNAL_SAFE {
   if (access == Access::read_write) return 0;
@@ -84,7 +82,7 @@ void broadcast_restriction(void* self) {
 }  // namespace
 
 KeysOpenInHandler::KeysOpenInHandler() noexcept PAGETRAP_SIGNAL_SAFE {
-  const std::uint32_t bits = g_region_bits.load(std::memory_order_relaxed);
+  const std::uint32_t bits = sys::switches.region_key_bits.load(std::memory_order_relaxed);
   if (bits == 0) [[likely]]
     return;
   opened_ = true;
@@ -110,7 +108,7 @@ Outcome attach_key(RegionState& state) {
   }
   state.key = key;
   state.key_access.store(static_cast<std::uint32_t>(Access::read_write));
-  g_region_bits.fetch_or(sys::with_key(0, key, sys::kDenyAll));
+  sys::switches.region_key_bits.fetch_or(sys::with_key(0, key, sys::kDenyAll));
   return kDone;
 }
 
@@ -118,7 +116,7 @@ void detach_key(RegionState& state) noexcept {
   if (state.key < 0) return;
   // A freed key must not stay on pages: its next owner would govern them.
   if (!state.owns_memory) sys::tag(state.range, PROT_READ | PROT_WRITE, 0);
-  g_region_bits.fetch_and(~sys::with_key(0, state.key, sys::kDenyAll));
+  sys::switches.region_key_bits.fetch_and(~sys::with_key(0, state.key, sys::kDenyAll));
   sys::free_key(state.key);
   state.key = -1;
 }

@@ -50,7 +50,7 @@ Result<PageStates> PageStates::create(PageRange range, PageState initial) {
   return states;
 }
 
-void PageStates::set(PageRange range, PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] void PageStates::set(PageRange range, PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
   const std::uint8_t byte = encode(state);
   std::size_t index = index_of(range.base);
   const std::size_t end = index + range.length.count();
@@ -63,7 +63,7 @@ void PageStates::set(PageRange range, PageState state) noexcept PAGETRAP_SIGNAL_
   for (; index < end; ++index) bytes_[index].store(byte, std::memory_order_release);
 }
 
-PageRange PageStates::run(std::byte* from, const std::byte* end) const noexcept
+[[gnu::hot]] PageRange PageStates::run(std::byte* from, const std::byte* end) const noexcept
     PAGETRAP_SIGNAL_SAFE {
   const PageState state = get(from);
   std::size_t length = 1;

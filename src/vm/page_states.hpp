@@ -34,6 +34,9 @@ class PageStates {
     return decode(byte_of(address).load(std::memory_order_relaxed));
   }
   void set(PageRange range, PageState state) noexcept PAGETRAP_SIGNAL_SAFE;
+  void set_one(const void* page, PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+    byte_of(page).store(encode(state), std::memory_order_release);
+  }
 
   /// The longest run of equal state that starts at `from` and ends at or before `end`.
   [[nodiscard]] PageRange run(std::byte* from, const std::byte* end) const noexcept

@@ -143,7 +143,7 @@ Outcome attach_all(RegionState& state) {
     if (const Outcome outcome = attach_key(state); failed(outcome) && outcome.number != ENOSPC)
       return outcome;
   }
-  if (const Outcome outcome = state.operations->attach(state); failed(outcome)) return outcome;
+  if (const Outcome outcome = state.operations.attach(state); failed(outcome)) return outcome;
   if (const Outcome outcome = attach_tracker(state); failed(outcome)) return outcome;
   return kDone;
 }
@@ -158,11 +158,11 @@ void tear_down(RegionState& state) noexcept {
   }
   forget_guards(state);
   detach_key(state);
-  if (state.operations != nullptr) {
-    state.operations->detach(state);
+  if (state.operations.detach != nullptr) {
+    state.operations.detach(state);
     const bool tracking_only = !state.owns_memory && state.uffd >= 0 &&
-                               state.operations->id != BackendId::uffd_inline &&
-                               state.operations->id != BackendId::uffd_thread;
+                               state.operations.id != BackendId::uffd_inline &&
+                               state.operations.id != BackendId::uffd_thread;
     if (tracking_only) sys::uffd_unregister(state.uffd, state.range);
   }
   if (state.owns_memory) ::munmap(state.range.base, state.range.size_bytes());
@@ -196,7 +196,9 @@ RegionState* new_state(PageRange range, const RegionOptions& options) {
   state->name = std::string(options.name != nullptr ? options.name : "pagetrap").substr(0, 64);
   state->options.name = state->name.c_str();
   state->dirty_form = options.dirty;
-  state->operations = &operations_of(options.backend);
+  state->faults = options.faults;
+  state->liftable = options.liftable;
+  state->operations = operations_of(options.backend);
   return state;
 }
 

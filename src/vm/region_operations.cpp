@@ -55,10 +55,10 @@ PageRange Region::range() const noexcept PAGETRAP_SIGNAL_SAFE {
   return state_ != nullptr && !state_->absent_in_child ? state_->range : PageRange{};
 }
 BackendId Region::backend() const noexcept PAGETRAP_SIGNAL_SAFE {
-  return state_ != nullptr ? state_->operations->id : BackendId::null;
+  return state_ != nullptr ? state_->operations.id : BackendId::null;
 }
 Capabilities Region::can() const noexcept {
-  return state_ != nullptr ? capabilities(state_->operations->id, state_->options.backing)
+  return state_ != nullptr ? capabilities(state_->operations.id, state_->options.backing)
                            : Capabilities{};
 }
 DirtyForm Region::dirty_form() const noexcept PAGETRAP_SIGNAL_SAFE {
@@ -85,11 +85,12 @@ void Region::quiesce() noexcept {
   state_->in_flight.wait();
 }
 
-Result<Done> Region::protect(PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Result<Done> Region::protect(PageRange range, Access access) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   if (access == Access::read_write) return unprotect(range);
   if (const Outcome outcome = check(state_, range, "protect"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::protect, range, static_cast<unsigned>(access));
-  return as_result(state_->operations->protect(*state_, range, access));
+  return as_result(state_->operations.protect(*state_, range, access));
 }
 
 Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) noexcept
@@ -100,15 +101,15 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
   return Done{};
 }
 
-Result<Done> Region::unprotect(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Result<Done> Region::unprotect(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "unprotect"); failed(outcome)) return outcome;
   trace::record(trace::Kind::unprotect, range.base, range.length.count());
   const Opening opening(*state_, range);
-  return as_result(state_->operations->unprotect(*state_, range));
+  return as_result(state_->operations.unprotect(*state_, range));
 }
 
-Result<Pages> Region::supply(PageRange range, const void* from, Supply how, Access access) noexcept
-    PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Result<Pages> Region::supply(PageRange range, const void* from, Supply how,
+                                          Access access) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "supply"); failed(outcome)) return outcome;
   const bool needs_buffer = how == Supply::copy || how == Supply::move;
   if (needs_buffer && from == nullptr)
@@ -123,7 +124,7 @@ Result<Pages> Region::supply(PageRange range, const void* from, Supply how, Acce
   Outcome outcome;
   {
     const Opening opening(*state_, range);
-    outcome = state_->operations->supply(*state_, range, static_cast<const std::byte*>(from), how,
+    outcome = state_->operations.supply(*state_, range, static_cast<const std::byte*>(from), how,
                                          access, filled);
   }
   if (failed(outcome)) return outcome;
@@ -133,13 +134,13 @@ Result<Pages> Region::supply(PageRange range, const void* from, Supply how, Acce
 Result<Done> Region::evict(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "evict"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 0);
-  return as_result(state_->operations->evict(*state_, range));
+  return as_result(state_->operations.evict(*state_, range));
 }
 
 Result<Done> Region::discard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "discard"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 1);
-  return as_result(state_->operations->discard(*state_, range));
+  return as_result(state_->operations.discard(*state_, range));
 }
 
 Result<Done> Region::guard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {

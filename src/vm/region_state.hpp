@@ -65,36 +65,40 @@ class InFlight {
   std::array<std::atomic<std::uint32_t>, 2> count_{};
 };
 
-struct RegionState {
-  // --- set by Region::create before publication, constant until after withdrawal
+struct alignas(64) RegionState {
+  // --- what every fault reads, together (constant while published, but for the atomics)
   PageRange range;
-  RegionOptions options;
-  std::string name;
-  const BackendOperations* operations = nullptr;
-  bool owns_memory = false;  // unmapped at the end
-  int uffd = -1;             // of `channel`; -1: none
-  int memory_file = -1;      // memfd or file; -1: none
-  std::uint64_t memory_offset = 0;
-  std::uint64_t uffd_mode = 0;    // UFFDIO_REGISTER_MODE_ bits of this range
-  std::uint64_t uffd_ioctls = 0;  // what the range supports
-  int key = -1;                   // protection key; -1: none
-  DirtyForm dirty_form = DirtyForm::none;
-
-  // --- used by faults
-  PageStates pages;
-  std::array<HandlerSlot, 2> slots;
-  std::atomic<unsigned> slot{0};
-  std::atomic<bool> has_handler{false};
-  InFlight in_flight;
-  std::atomic<std::uint32_t> key_access{static_cast<std::uint32_t>(Access::read_write)};
-  std::atomic<std::uint32_t> frozen{0};         // futex word: 1 while frozen
-  std::atomic<std::size_t> fallback_guards{0};  // guards that cost mappings (guard.cpp)
-  std::atomic<LiftPhase> lift_phase{LiftPhase::none};
-  std::atomic<std::byte*> lift_window{nullptr};
+  BackendOperations operations{};  // copied: one page less to touch
   DirtyTracker* tracker = nullptr;
+  std::atomic<bool> live{false};  // published; false from withdrawal on
+  std::atomic<bool> has_handler{false};
+  bool liftable = false;
+  bool channel_protects_unpopulated = false;  // write-protect marks need no page (6.4)
+  FaultSet faults;
+  int key = -1;                          // protection key; -1: none
+  int uffd = -1;                         // of `channel`; -1: none
+  std::atomic<std::uint32_t> frozen{0};  // futex word: 1 while frozen
+  std::uint64_t uffd_mode = 0;           // UFFDIO_REGISTER_MODE_ bits of this range
+  PageStates pages;
+  std::atomic<unsigned> slot{0};
+  std::array<HandlerSlot, 2> slots;
+  InFlight in_flight;
   Region handle;  // what Fault::region points to: a Region that owns nothing
 
-  // --- owners
+  // --- what some faults read
+  std::atomic<LiftPhase> lift_phase{LiftPhase::none};
+  std::atomic<std::byte*> lift_window{nullptr};
+  std::atomic<std::uint32_t> key_access{static_cast<std::uint32_t>(Access::read_write)};
+  std::atomic<std::size_t> fallback_guards{0};  // guards that cost mappings (guard.cpp)
+  std::uint64_t uffd_ioctls = 0;                // what the range supports
+  int memory_file = -1;                         // memfd or file; -1: none
+  std::uint64_t memory_offset = 0;
+
+  // --- set up by Region::create
+  RegionOptions options;
+  std::string name;
+  DirtyForm dirty_form = DirtyForm::none;
+  bool owns_memory = false;  // unmapped at the end
   std::shared_ptr<Channel> channel;
   std::unique_ptr<DirtyTracker> tracker_owner;
   sys::Descriptor file_owner;
@@ -109,7 +113,14 @@ struct RegionState {
     return slots[slot.load(std::memory_order_acquire)];
   }
   [[nodiscard]] bool wants(FaultKind kind) const noexcept PAGETRAP_SIGNAL_SAFE {
-    return options.faults.has(kind);
+    return faults.has(kind);
+  }
+  /// Whether `address` is in the region, or in the window of its lift.
+  [[nodiscard]] bool serves(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {
+    if (range.contains(address)) [[likely]]
+      return true;
+    std::byte* const window = lift_window.load(std::memory_order_acquire);
+    return window != nullptr && PageRange{window, range.length}.contains(address);
   }
   /// Where in the backing the page at `address` is.
   [[nodiscard]] std::uint64_t offset_of(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {

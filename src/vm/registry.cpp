@@ -2,6 +2,7 @@
 #include <mutex>
 
 #include "sys/signal_safe_calls.hpp"
+#include "sys/thread_state.hpp"
 #include "vm/address_map.hpp"
 #include "vm/dirty_tracker.hpp"
 #include "vm/region_state.hpp"
@@ -32,7 +33,7 @@ void InFlight::wait() noexcept {
   // waited for already. The second round flips back and waits for that counter too.
   for (int round = 0; round < 2; ++round) {
     const unsigned old = phase_.fetch_xor(1, std::memory_order_seq_cst) & 1;
-    while (count_[old].load(std::memory_order_acquire) != 0) sys::yield();
+    while (count_[old].load(std::memory_order_seq_cst) != 0) sys::yield();
   }
 }
 
@@ -40,19 +41,28 @@ void InFlight::forget() noexcept {
   for (auto& count : count_) count.store(0, std::memory_order_relaxed);
 }
 
-Pinned Pinned::find(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
-  for (;;) {
-    RegionState* const state = g_address_map.find(address);
-    if (state == nullptr) return {nullptr, 0};
+[[gnu::hot]] Pinned Pinned::find(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
+  // Most faults of a thread are in the region of its last one: no look into the map then.
+  sys::ThreadState& self = sys::this_thread();
+  auto* state = static_cast<RegionState*>(self.last_region);
+  if (state == nullptr) state = g_address_map.find(address);
+  while (state != nullptr) {
     const unsigned phase = state->in_flight.enter();
-    // RACE between find() and enter() the region may end, and its state may serve another region
-    // elsewhere. Withdrawal precedes the wait for in_flight: if the map still says `state` now, the
-    // wait that ends it has yet to see this count. If not, the count touched a pooled state whose
-    // memory is always there, and is taken back.
-    if (g_address_map.find(address) == state) [[likely]]
+    // RACE before enter() the region may have ended, and its state may serve another one by now:
+    // states are pooled and their memory is always there. `live` goes false before the wait for
+    // in_flight: if it is true now, the wait that ends this region has yet to see this count, and
+    // what the state says of its range is true. Both sides are sequentially consistent.
+    if (state->live.load(std::memory_order_seq_cst) && state->serves(address)) [[likely]] {
+      self.last_region = state;
       return {state, phase};
+    }
     state->in_flight.leave(phase);
+    RegionState* const mapped = g_address_map.find(address);
+    // Ending at this moment, and still in the map: a fault there comes too late.
+    if (mapped == state && !state->live.load(std::memory_order_seq_cst)) return {nullptr, 0};
+    state = mapped;
   }
+  return {nullptr, 0};
 }
 
 RegionState* acquire_state() {
@@ -95,7 +105,9 @@ bool register_region(RegionState* state) {
   const std::lock_guard guard(all.lock);
   all.live.push_back(state);
   state->attach_handle();
+  state->live.store(true, std::memory_order_seq_cst);
   if (g_address_map.publish(state->range, state)) return true;
+  state->live.store(false, std::memory_order_seq_cst);
   all.live.pop_back();
   return false;
 }
@@ -119,6 +131,7 @@ void unregister_region(RegionState* state) noexcept {
   Registry& all = registry();
   const std::lock_guard guard(all.lock);
   g_address_map.withdraw(state->range);
+  state->live.store(false, std::memory_order_seq_cst);
   // From the back: regions mostly end in reverse order of creation.
   for (std::size_t i = all.live.size(); i-- > 0;) {
     if (all.live[i] != state) continue;

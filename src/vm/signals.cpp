@@ -109,7 +109,8 @@ bool is_passed_back(const void* context, const void* frame) noexcept PAGETRAP_SI
              reinterpret_cast<std::uintptr_t>(self.passing_frame);
 }
 
-void on_signal(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] void on_signal(int signal, siginfo_t* info, void* context) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   const sys::ErrnoSaver errno_saver;
   const KeysOpenInHandler keys;
   void* const frame = __builtin_frame_address(0);

@@ -45,8 +45,8 @@ int parse_and_run(int argc, char** argv) {
 
   TourOptions tour_options;
   CLI::App* const tour_command =
-      app.add_subcommand("tour", "What pagetrap can do, shown on this machine, in two minutes");
-  tour_command->add_flag("--quick", tour_options.quick, "In 20 seconds, with rougher figures");
+      app.add_subcommand("tour", "What pagetrap can do, shown on this machine, in under two minutes");
+  tour_command->add_flag("--quick", tour_options.quick, "In under 20 seconds, with rougher figures");
 
   BenchRequest bench_request;
   CLI::App* const bench_command =

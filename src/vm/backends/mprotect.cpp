@@ -32,7 +32,7 @@ int prot_of(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
   return PROT_NONE;
 }
 
-Outcome set_prot(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Outcome set_prot(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE {
   const int error = sys::change_protection(range, prot);
   if (error == 0) return kDone;
   return Error{"mprotect", error, range,
@@ -55,7 +55,8 @@ void detach(RegionState& state) noexcept {
   if (!state.owns_memory) set_prot(state.range, PROT_READ | PROT_WRITE);
 }
 
-Outcome protect(RegionState& state, PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Outcome protect(RegionState& state, PageRange range, Access access) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   const PageState after = access == Access::none ? PageState::none : PageState::read;
   const PageState before = state.pages.get(range.base);
   const bool opens_none = after == PageState::read && before == PageState::none;
@@ -150,7 +151,7 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
   return kDone;
 }
 
-Outcome unprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::hot]] Outcome unprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   for (std::byte* next = range.base; next < range.end();) {
     const PageRange run = state.pages.run(next, range.end());
     if (state.pages.get(next) == PageState::missing) {

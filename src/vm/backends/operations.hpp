@@ -23,25 +23,25 @@ inline Result<Done> as_result(const Outcome& outcome) noexcept PAGETRAP_SIGNAL_S
 }
 
 struct BackendOperations {
-  BackendId id;
+  BackendId id = BackendId::null;
   /// Prepare a mapped, unpublished region. On error the region is torn down by the caller, which
   /// calls detach() too: it must cope with a half-attached state.
-  Outcome (*attach)(RegionState& state);
-  void (*detach)(RegionState& state) noexcept;
+  Outcome (*attach)(RegionState& state) = nullptr;
+  void (*detach)(RegionState& state) noexcept = nullptr;
   /// In a fork()ed child, before anything runs there: make the kernel agree with the page table of
   /// states again.
-  Outcome (*rearm)(RegionState& state) noexcept;
+  Outcome (*rearm)(RegionState& state) noexcept = nullptr;
 
   // Fault path. Ranges are inside the region and not empty. The page states are kept by the
   // operation itself: before the kernel's call when rights shrink, after it when they grow, so that
   // a fault never finds a state more permissive than the kernel was when it was raised.
   Outcome (*protect)(RegionState& state, PageRange range, Access access) noexcept
-      PAGETRAP_SIGNAL_SAFE;
-  Outcome (*unprotect)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+      PAGETRAP_SIGNAL_SAFE = nullptr;
+  Outcome (*unprotect)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
   Outcome (*supply)(RegionState& state, PageRange range, const std::byte* from, Supply how,
-                    Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE;
-  Outcome (*evict)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
-  Outcome (*discard)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+                    Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
+  Outcome (*evict)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
+  Outcome (*discard)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
 };
 
 extern const BackendOperations kNullOperations;

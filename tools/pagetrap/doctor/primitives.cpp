@@ -68,7 +68,7 @@ std::string why_feature(std::string_view id) {
   for (const Feature& feature : features()) {
     if (feature.id != id) continue;
     if (feature.available) return std::string(feature.id) + " is available";
-    return std::string(feature.id) + " is not available; " + feature.remedy;
+    return std::string(feature.id) + " is missing; it needs " + feature.remedy;
   }
   return {};
 }

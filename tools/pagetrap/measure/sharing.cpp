@@ -68,7 +68,7 @@ void measure_dirty(Budget budget, Measured& out) {
     write.add((written - begin) / kWritten);
     collect.add(collected - written);
   }
-  out.add("first write to a page", write.median());
+  out.add("first write", write.median());
   out.add("scan, per clean page", clean.median() / static_cast<double>(kPages.count()));
   out.add("collect 64 of 4096 pages", collect.median());
 }

@@ -122,6 +122,7 @@ void Table::print_row(const std::vector<Cell>& row, const std::vector<std::size_
     if (columns_[i] == Align::left) owed += fill;
     owed += kMargin;
   }
+  line.erase(line.find_last_not_of(' ') + 1);
   std::printf("%s\n", line.c_str());
 }
 

@@ -34,7 +34,7 @@ struct RootFigures {
   std::uint64_t most_resident = 0;
   std::uint64_t samples = 0;
   bool resident_known = true;
-  double seconds = 0;
+  double seconds = 0;  // without the pauses for counting
   BackendId backend = BackendId::null;
   FixedText<256> problem;
 };
@@ -52,10 +52,12 @@ void explain_faults() {
 
 void sample_residency(example::SqrtTable& table, example::SqrtReaders& readers,
                       RootFigures& figures) {
+  const auto begin = Clock::now();
   readers.stand_still();
   table.region().quiesce();
   const auto pages = example::resident_pages(table.region().range());
   readers.run();
+  figures.seconds -= std::chrono::duration<double>(Clock::now() - begin).count();
   figures.resident_known = figures.resident_known && pages.has_value();
   if (!pages) return;
   figures.most_resident = std::max<std::uint64_t>(figures.most_resident, pages->count());
@@ -89,18 +91,17 @@ void run_table(double seconds, RootFigures& figures) {
       show_progress(progress, *table, readers.counts(), seconds - passed);
       if (tick % 5 == 0) sample_residency(*table, readers, figures);
     }
-    sample_residency(*table, readers, figures);
     readers.stand_still();
+    figures.seconds += std::chrono::duration<double>(Clock::now() - begin).count();
     figures.counts = readers.counts();
   }
   figures.faults = table->faults();
-  figures.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 bool print_figures(const RootFigures& figures) {
   const example::SqrtCounts& counts = figures.counts;
-  const bool right = counts.wrong == 0 && counts.sequential > 0 && figures.resident_known &&
-                     figures.most_resident <= kPages;
+  const bool right = counts.wrong == 0 && counts.sequential > 0 && figures.samples > 0 &&
+                     figures.resident_known && figures.most_resident <= kPages;
   Table table({Align::left, Align::left});
   table.add({"table", size_text(static_cast<double>(figures.table_bytes)) +
                           " of addresses, served by " + name(figures.backend)});

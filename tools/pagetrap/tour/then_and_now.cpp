@@ -61,8 +61,11 @@ Today measure_today(BackendId id, Budget budget) {
 std::string microseconds(double amount) {
   if (!std::isfinite(amount)) return "-";
   std::array<char, 32> text{};
-  const int decimals = amount < 0.1 ? 5 : amount < 100 ? 2 : 0;
-  std::snprintf(text.data(), text.size(), "%.*f", decimals, amount);
+  if (amount < 0.1) {
+    std::snprintf(text.data(), text.size(), "%.3g", amount);
+  } else {
+    std::snprintf(text.data(), text.size(), "%.*f", amount < 100 ? 2 : 0, amount);
+  }
   return text.data();
 }
 

@@ -1,0 +1,7 @@
+#include "sys/switches.hpp"
+
+namespace pagetrap::sys {
+
+constinit Switches switches;
+
+}  // namespace pagetrap::sys
