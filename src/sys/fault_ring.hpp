@@ -30,6 +30,7 @@ class PAGETRAP_API FaultRing {
   std::size_t drain(std::vector<std::byte*>& out);
   /// Whether the kernel reported a sample that it had no room for.
   [[nodiscard]] bool lost() const noexcept { return lost_; }
+  void forget_losses() noexcept { lost_ = false; }
   [[nodiscard]] bool samples_kernel() const noexcept { return samples_kernel_; }
 
  private:

@@ -2,6 +2,7 @@
 #include <pagetrap/vm/backend.hpp>
 
 #include <array>
+#include <cstring>
 
 #include <pagetrap/vm/features.hpp>
 
@@ -44,7 +45,7 @@ Backend describe_entry(const Entry& entry) {
   const Feature* const feature = entry.needs != nullptr ? find_feature(entry.needs) : nullptr;
   if (feature != nullptr && !feature->available) {
     backend.available = false;
-    backend.reason = feature->purpose;
+    backend.reason = ::strerrordesc_np(feature->error);
     backend.remedy = feature->remedy;
   }
   return backend;

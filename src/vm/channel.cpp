@@ -1,17 +1,18 @@
 #include "vm/channel.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <mutex>
 #include <system_error>
 
 #include <pagetrap/core/signal_safe_text.hpp>
+#include <pagetrap/vm/freeze.hpp>
 
 #include "sys/kernel_abi.hpp"
 #include "sys/signal_safe_calls.hpp"
@@ -31,6 +32,10 @@ Channels& channels() {
   static auto* const the_channels = new Channels;  // leaked: see registry.cpp
   return *the_channels;
 }
+
+// Set in a handler thread whose channel ended inside its own handler.
+constinit thread_local bool t_leave = false;
+void leave_after_handler() noexcept { t_leave = true; }
 
 constexpr std::size_t kBatch = 16;  // messages a thread takes at once; more starves its siblings
 
@@ -79,14 +84,13 @@ void handle_pagefault(int uffd, const uffd_msg& message) noexcept {
   }
   Fault fault = as_fault(message, *state);
   const Verdict verdict = deliver(*state, fault);
+  // RACE the page was resolved before the thread went to sleep, by this handler or another: the
+  // kernel looks again at the page after it has queued the thread, and every resolving call wakes
+  // all that are queued. So `resolved` needs no wake-up of its own.
+  if (verdict == Verdict::resolved) return;
   if (verdict == Verdict::not_mine) return decline(fault);
-  if (verdict == Verdict::retry && fault.frozen) {
-    // The thread may sleep on: thaw() unprotects the region, which wakes it.
-    return;
-  }
-  // RACE the handler resolved the page before this thread went to sleep, or another handler did:
-  // the wake-up may have been missed. Waking once more is harmless (the access runs again).
-  sys::uffd_wake(uffd, fault.page);
+  // Retry. In a frozen region the thread may sleep on: thaw() wakes it.
+  if (!fault.frozen) sys::uffd_wake(uffd, fault.page);
 }
 
 }  // namespace
@@ -111,26 +115,45 @@ Result<std::shared_ptr<Channel>> Channel::get(const Needs& needs) {
 Channel::~Channel() { stop_threads(); }
 
 Outcome Channel::open() {
-  std::uint64_t features = needs_.features;
-  if (needs_.handler_threads != 0) features |= UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_EXACT_ADDRESS;
-  // Readers poll the stop event too, so their reads must not block.
-  auto opened = sys::open_userfaultfd(features, needs_.kernel_mode, true);
+  auto opened = open_descriptor();
   if (!opened) return opened.error();
   uffd_ = std::move(*opened);
   return kDone;
 }
 
+Result<sys::Userfaultfd> Channel::open_descriptor() const {
+  std::uint64_t features = needs_.features;
+  if (needs_.handler_threads != 0) features |= UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_EXACT_ADDRESS;
+  // Readers block in read(2): polling first would cost each fault a second system call.
+  return sys::open_userfaultfd(features, needs_.kernel_mode, needs_.busy_poll);
+}
+
+// Nothing but a message ends a blocking read, so a thread is stopped by a fault on its sentinel
+// page.
+Outcome Channel::register_sentinels() noexcept {
+  const int error =
+      sys::uffd_register(uffd_.descriptor.get(), sentinels_.range(), UFFDIO_REGISTER_MODE_MISSING);
+  return error == 0 ? kDone : Error{"UFFDIO_REGISTER of sentinel pages", error, sentinels_.range()};
+}
+
 Outcome Channel::start_threads() {
   if (needs_.handler_threads == 0) return kDone;
-  stop_ = sys::Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!stop_.valid()) return Error{"eventfd", errno};
+  sys::Mapping::Request request;
+  request.size_bytes = bytes(Pages{needs_.handler_threads});
+  request.prot = PROT_READ | PROT_WRITE;
+  request.flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  auto sentinels = sys::Mapping::create(request);
+  if (!sentinels) return sentinels.error();
+  sentinels_ = std::move(*sentinels);
+  if (const Outcome outcome = register_sentinels(); failed(outcome)) return outcome;
   // Handler threads take no signals of the program's: a signal handler touching a served page there
-  // would wait for itself.
-  sigset_t all;
+  // would wait for itself. Broadcasts must reach them like everybody.
+  sigset_t blocked;
   sigset_t old;
-  ::sigfillset(&all);
-  for (const int synchronous : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::sigdelset(&all, synchronous);
-  ::pthread_sigmask(SIG_SETMASK, &all, &old);
+  ::sigfillset(&blocked);
+  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, freeze_signal()})
+    ::sigdelset(&blocked, taken);
+  ::pthread_sigmask(SIG_SETMASK, &blocked, &old);
   Outcome outcome = kDone;
   try {
     while (threads_.size() < needs_.handler_threads) threads_.emplace_back([this] { serve(); });
@@ -145,12 +168,30 @@ Outcome Channel::start_threads() {
   return outcome;
 }
 
+// Blocks until some handler thread has read the message; that one ends.
+void Channel::stop_one(std::byte* sentinel) noexcept {
+  if ((needs_.features & UFFD_FEATURE_SIGBUS) == 0) {
+    *static_cast<volatile std::byte*>(sentinel) = std::byte{1};
+    return;
+  }
+  // Faults of such a channel are signals; its thread reads remap events, so that is what it gets.
+  void* const moved =
+      ::mremap(sentinel, page_size(), page_size(), MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr);
+  if (moved != MAP_FAILED) ::munmap(moved, page_size());
+}
+
 void Channel::stop_threads() noexcept {
-  if (threads_.empty()) return;
-  const std::uint64_t one = 1;
-  sys::write_all(stop_.get(), reinterpret_cast<const char*>(&one), sizeof one);
+  // The last region of a channel may end inside one of its own handler threads: that one cannot
+  // answer its sentinel, leaves by itself after the handler's return, and takes nothing with it.
+  const bool inside = std::any_of(threads_.begin(), threads_.end(), [](const std::thread& thread) {
+    return thread.get_id() == std::this_thread::get_id();
+  });
+  if (inside) leave_after_handler();
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    if (threads_[i].get_id() == std::this_thread::get_id()) continue;
+    stop_one(sentinels_.data() + bytes(Pages{i}));
+  }
   for (std::thread& thread : threads_) {
-    // The last region of a channel may end inside one of its own handler threads.
     if (thread.get_id() == std::this_thread::get_id()) {
       thread.detach();
     } else {
@@ -160,29 +201,39 @@ void Channel::stop_threads() noexcept {
   threads_.clear();
 }
 
-// One handler thread. The descriptors are read once: in a fork()ed child this thread is gone.
+// One handler thread, until it reads a fault on a sentinel.
 void Channel::serve() noexcept {
   const int uffd = uffd_.descriptor.get();
-  std::array<pollfd, 2> ready{{{uffd, POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
+  const PageRange sentinels = sentinels_.range();
   std::array<uffd_msg, kBatch> messages;
-  unsigned idle_reads = 0;
-  for (;;) {
-    // Busy polling looks at the stop event only every so often: it costs a system call as well.
-    constexpr unsigned kReadsBetweenStops = 1024;
-    if (!needs_.busy_poll || ++idle_reads % kReadsBetweenStops == 0) {
-      if (::poll(ready.data(), ready.size(), needs_.busy_poll ? 0 : -1) < 0 && errno != EINTR)
-        return;
-      if (ready[1].revents != 0) return;
-    }
+  for (bool stopping = false; !stopping;) {
     const ssize_t got = ::read(uffd, messages.data(), sizeof messages);
     if (got < 0) {
-      if (errno == EAGAIN || errno == EINTR) continue;
-      return;  // the descriptor is gone: the region's owner is ending
+      if (errno == EAGAIN || errno == EINTR) continue;  // EAGAIN: busy polling
+      return;
     }
     const auto count = static_cast<std::size_t>(got) / sizeof(uffd_msg);
     for (std::size_t i = 0; i < count; ++i) {
       // EVENT_REMAP needs only to be read: that is what mremap() waits for.
-      if (messages[i].event == UFFD_EVENT_PAGEFAULT) handle_pagefault(uffd, messages[i]);
+      if (messages[i].event == UFFD_EVENT_REMAP)
+        stopping |= sentinels.contains(reinterpret_cast<void*>(messages[i].arg.remap.from));
+      if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
+      const auto* const address =
+          reinterpret_cast<const std::byte*>(messages[i].arg.pagefault.address);
+      if (!sentinels.contains(address)) {
+        handle_pagefault(uffd, messages[i]);
+        if (t_leave) return;  // the channel is gone
+        continue;
+      }
+      // Two sentinels in one batch are for two threads: this one serves both by ending, and lets
+      // the other's message be raised again by waking its toucher without resolving it.
+      std::size_t done = 0;
+      if (stopping) {
+        sys::uffd_wake(uffd, page_of(address));
+      } else {
+        sys::uffd_zero(uffd, page_of(address), done);
+        stopping = true;
+      }
     }
   }
 }
@@ -196,10 +247,7 @@ Outcome Channel::replace_in_child() noexcept {
   for (std::thread& thread : threads_) thread.detach();
   threads_.clear();
   const int old = uffd_.descriptor.get();
-  auto opened = sys::open_userfaultfd(
-      needs_.features |
-          (needs_.handler_threads != 0 ? UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_EXACT_ADDRESS : 0),
-      needs_.kernel_mode, true);
+  auto opened = open_descriptor();
   if (!opened) return opened.error();
   if (::dup3(opened->descriptor.get(), old, O_CLOEXEC) < 0)
     return Error{"dup3 of a userfaultfd", errno};

@@ -12,6 +12,7 @@
 #include <pagetrap/core/result.hpp>
 
 #include "sys/fd.hpp"
+#include "sys/mapping.hpp"
 #include "sys/userfaultfd.hpp"
 #include "vm/backends/operations.hpp"
 
@@ -50,14 +51,17 @@ class Channel {
 
  private:
   Outcome open();
+  [[nodiscard]] Result<sys::Userfaultfd> open_descriptor() const;
+  Outcome register_sentinels() noexcept;
   Outcome start_threads();
   void stop_threads() noexcept;
+  void stop_one(std::byte* sentinel) noexcept;
   void serve() noexcept;
   Outcome replace_in_child() noexcept;
 
   const Needs needs_;
   sys::Userfaultfd uffd_;
-  sys::Descriptor stop_;  // eventfd: readable when the threads must end
+  sys::Mapping sentinels_;  // a page for each handler thread: touching it stops one
   std::vector<std::thread> threads_;
 };
 

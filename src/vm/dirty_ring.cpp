@@ -97,6 +97,7 @@ void restart(void* self) {
   auto& all = *static_cast<RingDomain*>(self);
   drain(all);
   all.sampled = 0;
+  all.ring->forget_losses();
   all.start = sys::completed_faults();
 }
 

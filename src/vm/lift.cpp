@@ -201,13 +201,12 @@ Result<Done> Lift::finish() noexcept {
   RegionState& state = *std::exchange(state_, nullptr);
   Outcome worst = kDone;
   for (std::byte* next = state.range.base; next < state.range.end();) {
-    PageRange run = state.pages.run(next, state.range.end());
+    // A batch at a time: looking for the end of the whole run each time would be quadratic.
+    const std::byte* const limit =
+        std::min<const std::byte*>(state.range.end(), next + bytes(Pages{kBatch}));
+    const PageRange run = state.pages.run(next, limit);
     next = run.end();
     if (state.pages.get(run.base) != PageState::missing) continue;
-    if (run.length > Pages{kBatch}) {
-      run.length = Pages{kBatch};
-      next = run.end();
-    }
     std::size_t filled = 0;
     const Outcome outcome = restore_run(state, run, window_.base, Holes::leave, filled);
     if (failed(outcome)) worst = outcome;

@@ -18,26 +18,41 @@ constexpr std::size_t kWord = sizeof(std::uint64_t);
 
 PageStates& PageStates::operator=(PageStates&& other) noexcept {
   memory_ = std::move(other.memory_);
+  const bool is_inline = other.bytes_ == other.inline_bytes_.data();
+  for (std::size_t i = 0; i < kInline; ++i) inline_bytes_[i].store(other.inline_bytes_[i].load());
   bytes_ = std::exchange(other.bytes_, nullptr);
+  if (is_inline) bytes_ = inline_bytes_.data();
   first_ = std::exchange(other.first_, 0);
-  count_ = std::exchange(other.count_, 0);
   initial_.store(other.initial(), std::memory_order_relaxed);
+  epoch_.store(other.epoch(), std::memory_order_relaxed);
   return *this;
 }
 
 Outcome PageStates::reset(PageState state) noexcept {
-  // RACE a reader between the two steps decodes an untouched byte as the new state already, and a
+  // RACE a reader between the steps decodes an untouched byte as the new state already, and a
   // touched one as the old: both are states the page had around this call.
   initial_.store(state, std::memory_order_release);
-  const int error = sys::advise(memory_.range(), MADV_DONTNEED);
-  return error == 0 ? kDone : Error{"MADV_DONTNEED of the page states", error, memory_.range()};
+  if (epoch() + 1 < kEpochs) {
+    epoch_.store(static_cast<std::uint8_t>(epoch() + 1), std::memory_order_release);
+    return kDone;
+  }
+  for (auto& byte : inline_bytes_) byte.store(0, std::memory_order_relaxed);
+  if (!memory_.range().empty()) {
+    if (const int error = sys::advise(memory_.range(), MADV_DONTNEED))
+      return Error{"MADV_DONTNEED of the page states", error, memory_.range()};
+  }
+  epoch_.store(0, std::memory_order_release);
+  return kDone;
 }
 
 Result<PageStates> PageStates::create(PageRange range, PageState initial) {
   PageStates states;
-  states.count_ = range.length.count();
+  states.first_ = reinterpret_cast<std::uintptr_t>(range.base);
+  states.initial_.store(initial, std::memory_order_relaxed);
+  states.bytes_ = states.inline_bytes_.data();
+  if (range.length.count() <= kInline) return states;
   sys::Mapping::Request request;
-  request.size_bytes = bytes(pages_for(states.count_));
+  request.size_bytes = bytes(pages_for(range.length.count()));
   request.prot = PROT_READ | PROT_WRITE;
   request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   auto memory = sys::Mapping::create(request);
@@ -45,8 +60,6 @@ Result<PageStates> PageStates::create(PageRange range, PageState initial) {
   states.memory_ = std::move(*memory);
   sys::name_mapping(states.memory_.range(), "pagetrap:states");
   states.bytes_ = reinterpret_cast<std::atomic<std::uint8_t>*>(states.memory_.data());
-  states.first_ = reinterpret_cast<std::uintptr_t>(range.base);
-  states.initial_.store(initial, std::memory_order_relaxed);
   return states;
 }
 
@@ -75,8 +88,8 @@ Result<PageStates> PageStates::create(PageRange range, PageState initial) {
 bool PageStates::claim(const void* page, PageState expected) noexcept PAGETRAP_SIGNAL_SAFE {
   std::atomic<std::uint8_t>& byte = byte_of(page);
   std::uint8_t current = byte.load(std::memory_order_acquire);
-  while (current != kClaimed && decode(current) == expected) {
-    if (byte.compare_exchange_weak(current, kClaimed, std::memory_order_acq_rel)) return true;
+  while (current != claim_byte() && decode(current) == expected) {
+    if (byte.compare_exchange_weak(current, claim_byte(), std::memory_order_acq_rel)) return true;
   }
   return false;
 }
@@ -84,6 +97,7 @@ bool PageStates::claim(const void* page, PageState expected) noexcept PAGETRAP_S
 std::byte* PageStates::first_changed(std::byte* from, std::byte* end) const noexcept {
   // mincore(2) of the table: a page of it that was never written is not in core. Each stands for
   // 4096 pages of the region.
+  if (memory_.range().empty()) return from;
   std::array<unsigned char, 4096> in_core;
   std::size_t index = index_of(from);
   const std::size_t limit = index_of(end);

@@ -125,7 +125,7 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
   {
     const Opening opening(*state_, range);
     outcome = state_->operations.supply(*state_, range, static_cast<const std::byte*>(from), how,
-                                         access, filled);
+                                        access, filled);
   }
   if (failed(outcome)) return outcome;
   return pages_for(filled);

@@ -55,15 +55,27 @@ void detach(RegionState& state) noexcept {
   if (!state.owns_memory) set_prot(state.range, PROT_READ | PROT_WRITE);
 }
 
+bool is_empty(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state == PageState::missing || state == PageState::evicted;
+}
+
+// Pages that are empty stay so: there is nothing to protect, and opening them for reading would
+// show zeroes. RACE as in userfaultfd.cpp: whoever fills a page changes its state before he opens
+// it.
 [[gnu::hot]] Outcome protect(RegionState& state, PageRange range, Access access) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const PageState after = access == Access::none ? PageState::none : PageState::read;
-  const PageState before = state.pages.get(range.base);
-  const bool opens_none = after == PageState::read && before == PageState::none;
-  if (!opens_none) state.pages.set(range, after);
-  const Outcome outcome = set_prot(range, prot_of(after));
-  if (opens_none && !failed(outcome)) state.pages.set(range, after);
-  return outcome;
+  for (std::byte* next = range.base; next < range.end();) {
+    const PageRange run = state.pages.run(next, range.end());
+    const PageState from = state.pages.get(next);
+    next = run.end();
+    if (is_empty(from)) continue;
+    const bool grows = from == PageState::none && after == PageState::read;
+    if (!grows) state.pages.set(run, after);
+    if (const Outcome outcome = set_prot(run, prot_of(after)); failed(outcome)) return outcome;
+    if (grows) state.pages.set(run, after);
+  }
+  return kDone;
 }
 
 Outcome write_past_protection(RegionState& state, std::byte* to, const std::byte* from,
@@ -117,8 +129,13 @@ Outcome fill_run(RegionState& state, PageRange run, const std::byte* from, Suppl
                  Access access, PageState before) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageState after = access == Access::read ? PageState::read : PageState::read_write;
   Outcome outcome = fill_contents(state, run, from, how);
-  if (!failed(outcome)) outcome = set_prot(run, prot_of(after));
-  state.pages.set(run, failed(outcome) ? before : after);
+  if (!failed(outcome)) {
+    // Ends the claim, before anybody can see the page. A thread that faults in between finds
+    // nothing to do and runs again.
+    state.pages.set(run, after);
+    outcome = set_prot(run, prot_of(after));
+  }
+  if (failed(outcome)) state.pages.set(run, before);
   return outcome;
 }
 

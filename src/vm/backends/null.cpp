@@ -16,7 +16,11 @@ void detach(RegionState&) noexcept {}
 Outcome rearm(RegionState&) noexcept { return kDone; }
 
 Outcome protect(RegionState& state, PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
-  state.pages.set(range, access == Access::none ? PageState::none : PageState::read);
+  const PageState after = access == Access::none ? PageState::none : PageState::read;
+  for (std::byte* page = range.base; page < range.end(); page += page_size()) {
+    const PageState from = state.pages.get(page);
+    if (from != PageState::missing && from != PageState::evicted) state.pages.set_one(page, after);
+  }
   return kDone;
 }
 

@@ -213,40 +213,43 @@ Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
   return kDone;
 }
 
-// Pages of `range` that are zapped from this view are mapped again, read-only if asked.
-Outcome map_zapped(RegionState& state, PageRange range, Access access) noexcept
-    PAGETRAP_SIGNAL_SAFE {
-  std::size_t filled = 0;
-  return fill_all(state, range, nullptr, fill_publish, access, filled);
+bool is_empty(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state == PageState::missing || state == PageState::evicted;
 }
 
 // A run of pages in one state, made readable or writable.
 Outcome grant_run(RegionState& state, PageRange run, PageState from, Access access) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const bool traps_writes = (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0;
-  Outcome outcome = kDone;
   std::size_t filled = 0;
-  if (from == PageState::none || from == PageState::evicted) {
-    outcome = map_zapped(state, run, access);
-  } else if (from == PageState::missing) {
-    outcome = fill_all(state, run, nullptr, fill_zero, access, filled);
-  } else if (traps_writes) {
-    outcome = write_protect(state, run, access == Access::read);
-  }
-  return outcome;
+  if (from == PageState::none || from == PageState::evicted)
+    return fill_all(state, run, nullptr, fill_publish, access, filled);
+  if (from == PageState::missing) return fill_all(state, run, nullptr, fill_zero, access, filled);
+  return traps_writes ? write_protect(state, run, access == Access::read) : kDone;
 }
 
+// Rights of `range` become `access`. Pages that are empty stay so when rights are taken away: there
+// is nothing to protect, and supply() says what they get.
+//
+// RACE the table must never call a page empty that has been filled, or this would pass over it:
+// whoever fills a page changes its state first. The other way round is harmless, since the kernel
+// is asked for every page that is not empty, whatever rights the table thinks it has.
 Outcome for_runs(RegionState& state, PageRange range, Access access, PageState after) noexcept
     PAGETRAP_SIGNAL_SAFE {
   for (std::byte* next = range.base; next < range.end();) {
     const PageRange run = state.pages.run(next, range.end());
     const PageState from = state.pages.get(next);
-    const bool shrinks = from == PageState::read_write;
-    if (shrinks) state.pages.set(run, after);
-    if (const Outcome outcome = grant_run(state, run, from, access); failed(outcome))
-      return outcome;
-    if (!shrinks) state.pages.set(run, after);
     next = run.end();
+    if (access == Access::read && is_empty(from)) continue;
+    const bool fills = is_empty(from) || from == PageState::none;
+    const bool before_kernel = fills || access == Access::read;
+    if (before_kernel) state.pages.set(run, after);
+    const Outcome outcome = grant_run(state, run, from, access);
+    if (failed(outcome)) {
+      if (fills) state.pages.set(run, from);
+      return outcome;
+    }
+    if (!before_kernel) state.pages.set(run, after);
   }
   return kDone;
 }
@@ -260,6 +263,19 @@ Outcome zap_view(RegionState& state, PageRange range, PageState after) noexcept
   // absence from now on; the mark would protect it again when it is mapped.
   if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0 && !tracks_asynchronously(state))
     return write_protect(state, range, false);
+  return kDone;
+}
+
+// Access::none: zap what is mapped. Empty pages stay empty, as in for_runs.
+Outcome close_runs(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (std::byte* next = range.base; next < range.end();) {
+    const PageRange run = state.pages.run(next, range.end());
+    const bool empty = is_empty(state.pages.get(next));
+    next = run.end();
+    if (empty) continue;
+    if (const Outcome outcome = zap_view(state, run, PageState::none); failed(outcome))
+      return outcome;
+  }
   return kDone;
 }
 
@@ -288,7 +304,7 @@ Outcome zap_view(RegionState& state, PageRange range, PageState after) noexcept
       return Error{"protect", ENOTSUP, range,
                    "userfaultfd cannot forbid reading private memory; use Backing::memfd, guard(), "
                    "or the mprotect backend"};
-    return zap_view(state, range, PageState::none);
+    return close_runs(state, range);
   }
   if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) == 0 || tracks_asynchronously(state))
     return Error{"protect", ENOTSUP, range,
@@ -312,23 +328,30 @@ Outcome zap_view(RegionState& state, PageRange range, PageState after) noexcept
   return kDone;
 }
 
+// Names the pages that are to be filled, before they are (see for_runs). Others keep their state:
+// somebody filled them already, and they have the rights that he gave.
+void name_filled(RegionState& state, PageRange range, Supply how, PageState after) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  for (std::byte* page = range.base; page < range.end(); page += page_size()) {
+    const PageState known = state.pages.get(page);
+    if (is_empty(known) || (how == Supply::publish && known == PageState::none))
+      state.pages.set_one(page, after);
+  }
+}
+
 [[gnu::hot]] Outcome supply(RegionState& state, PageRange range, const std::byte* from, Supply how,
                             Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
   if (access == Access::read && (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) == 0)
     access = Access::read_write;  // nothing here can trap the write; Region::supply documents it
+  const PageState before = state.pages.get(range.base);
+  name_filled(state, range, how, access == Access::read ? PageState::read : PageState::read_write);
   const Outcome outcome = fill_all(state, range, from, fill_by(how), access, filled);
-  const Pages done = pages_for(filled);
-  if (done == range.length) {
-    state.pages.set(range, access == Access::read ? PageState::read : PageState::read_write);
-  } else {
-    // Some were there already, in whatever state their winner gave them. Only those this table
-    // still calls empty are ours to name.
-    for (std::byte* page = range.base; page < range.end(); page += page_size()) {
-      const PageState known = state.pages.get(page);
-      if (known == PageState::missing || known == PageState::evicted || known == PageState::none)
-        state.pages.set({page, Pages{1}},
-                        access == Access::read ? PageState::read : PageState::read_write);
-    }
+  if (failed(outcome) && (is_empty(before) || before == PageState::none)) {
+    // What was not reached is as empty as it was; `range` of the error starts there.
+    const PageRange rest{
+        outcome.range.base,
+        Pages{static_cast<std::size_t>(range.end() - outcome.range.base) >> page_shift()}};
+    state.pages.set(rest, before);
   }
   return outcome;
 }

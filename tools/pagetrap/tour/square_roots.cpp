@@ -89,7 +89,7 @@ void run_table(double seconds, RootFigures& figures) {
       const double passed = std::chrono::duration<double>(Clock::now() - begin).count();
       if (passed >= seconds) break;
       show_progress(progress, *table, readers.counts(), seconds - passed);
-      if (tick % 5 == 0) sample_residency(*table, readers, figures);
+      if (tick % 10 == 0) sample_residency(*table, readers, figures);
     }
     readers.stand_still();
     figures.seconds += std::chrono::duration<double>(Clock::now() - begin).count();
@@ -108,7 +108,8 @@ bool print_figures(const RootFigures& figures) {
   table.add({"checked", grouped(static_cast<double>(counts.random)) + " random and " +
                             grouped(static_cast<double>(counts.sequential)) +
                             " consecutive positions, by " + std::to_string(kThreads) +
-                            " threads in " + duration_text(figures.seconds * 1e9)});
+                            " threads in " + duration_text(figures.seconds * 1e9) +
+                            " (they stood still while pages were counted)"});
   table.add({"faults", grouped(static_cast<double>(figures.faults)) + ", " +
                            grouped(static_cast<double>(figures.faults) / figures.seconds) +
                            " per second; each computes " +
