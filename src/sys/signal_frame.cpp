@@ -7,15 +7,7 @@
 
 namespace pagetrap::sys {
 
-#if defined(__x86_64__)
-
-[[gnu::hot]] FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
-  const auto code = static_cast<std::uint64_t>(
-      static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR]);
-  return {(code & 2) != 0, (code & 1) != 0};
-}
-
-#elif defined(__aarch64__)
+#if defined(__aarch64__)
 
 [[gnu::hot]] FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   // SOURCE arch/arm64/include/uapi/asm/sigcontext.h: records {magic, size} until magic 0; ESR bit 6
@@ -37,7 +29,7 @@ namespace pagetrap::sys {
   return {};
 }
 
-#else
+#elif !defined(__x86_64__)
 #error "pagetrap: tell sys/signal_frame.cpp how this CPU reports a store"
 #endif
 

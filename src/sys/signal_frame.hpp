@@ -1,6 +1,10 @@
 // What a signal frame tells about the access that faulted.
 #pragma once
 
+#include <ucontext.h>
+
+#include <cstdint>
+
 #include <pagetrap/core/config.hpp>
 
 namespace pagetrap::sys {
@@ -11,6 +15,14 @@ struct FrameFacts {
 };
 
 /// Reads the CPU's error code from a ucontext_t*. On aarch64 the ESR record of the frame.
+#if defined(__x86_64__)
+inline FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto code = static_cast<std::uint64_t>(
+      static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR]);
+  return {(code & 2) != 0, (code & 1) != 0};
+}
+#else
 PAGETRAP_API FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE;
+#endif
 
 }  // namespace pagetrap::sys

@@ -47,11 +47,9 @@ int fill(int uffd, unsigned long request, Argument& argument, const __s64& count
 
 int call(long result) noexcept { return result < 0 ? errno : 0; }
 
-constinit thread_local ThreadState t_state{};
-
 }  // namespace
 
-[[gnu::hot]] ThreadState& this_thread() noexcept PAGETRAP_SIGNAL_SAFE { return t_state; }
+constinit thread_local ThreadState thread_state{};
 
 ErrnoSaver::ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE : saved_(errno) {}
 ErrnoSaver::~ErrnoSaver() PAGETRAP_SIGNAL_SAFE { errno = saved_; }

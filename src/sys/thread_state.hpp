@@ -3,7 +3,8 @@
 // Trivial, constant-initialised, small and with the initial-exec model: the first touch inside a
 // handler then allocates nothing (measured: an 8 KiB thread_local of a dlopen'ed library did one
 // allocation, a small initial-exec one none). The compiler's proof of signal safety knows no such
-// exception for thread-locals, so they live behind this one function.
+// exception for thread-locals, so they live behind this one function, the second place where it is
+// waived.
 #pragma once
 
 #include <sys/types.h>
@@ -29,6 +30,15 @@ struct ThreadState {
 };
 static_assert(sizeof(ThreadState) <= 64);
 
-PAGETRAP_API ThreadState& this_thread() noexcept PAGETRAP_SIGNAL_SAFE;
+extern PAGETRAP_API constinit thread_local ThreadState thread_state;
+
+#if defined(__clang__) && __clang_major__ >= 20
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wfunction-effects"
+#endif
+inline ThreadState& this_thread() noexcept PAGETRAP_SIGNAL_SAFE { return thread_state; }
+#if defined(__clang__) && __clang_major__ >= 20
+#pragma clang diagnostic pop
+#endif
 
 }  // namespace pagetrap::sys

@@ -2,12 +2,11 @@
 
 #include <signal.h>
 
-#include <pagetrap/trace/trace.hpp>
-
 #include "sys/protection_key.hpp"
 #include "sys/signal_frame.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/thread_state.hpp"
+#include "trace/switched_on.hpp"
 #include "vm/dirty_tracker.hpp"
 #include "vm/keys.hpp"
 
@@ -86,7 +85,7 @@ int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return sys::this_thread().ha
 }
 
 [[gnu::hot]] Verdict deliver(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
-  const bool traced = trace::enabled(trace::Kind::fault);
+  const bool traced = trace::switched_on(trace::Kind::fault);
   const std::uint64_t started = traced ? sys::monotonic_nanoseconds() : 0;
   fault.region = &state.handle;
   fault.frozen = state.frozen.load(std::memory_order_acquire) != 0;
@@ -104,32 +103,48 @@ int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return sys::this_thread().ha
   return verdict;
 }
 
+namespace {
+
+// Regions with a protection key, a lift or a tracker, frozen ones, and faults that are traced.
+[[gnu::noinline]] bool dispatch_special(RegionState& state, Fault& fault, int code,
+                                        bool present) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (!state.range.contains(fault.address)) return fill_hole(state, fault.page);  // lift's window
+  if (state.key >= 0 && code == SEGV_PKUERR) return resolve_key_fault(state, fault);
+  fault.kind = classify(state, fault.address, fault.write, present);
+  const Verdict verdict = deliver(state, fault);
+  if (verdict == Verdict::retry && fault.frozen) wait_for_thaw(state);
+  // A handler may have changed the region's own key; what it did in this frame's stead must reach
+  // the interrupted code.
+  if (state.key >= 0) apply_key_access(state, fault.context);
+  return verdict != Verdict::not_mine;
+}
+
+}  // namespace
+
 [[gnu::hot]] bool dispatch_signal(int code, void* address, void* context) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const Pinned pinned = Pinned::find(address);
   RegionState* const state = pinned.get();
   if (state == nullptr) return false;
+  sys::ThreadState& self = sys::this_thread();
   const sys::FrameFacts facts = sys::frame_facts(context);
   Fault fault;
   fault.address = static_cast<std::byte*>(address);
   fault.page = page_of(address);
   fault.write = facts.write;
-  fault.thread = current_thread();
+  fault.thread = self.id != 0 ? self.id : current_thread();
   fault.context = context;
-  if (!state->range.contains(address)) return fill_hole(*state, fault.page);  // a lift's window
-  sys::ThreadState& self = sys::this_thread();
+  fault.region = &state->handle;
   ++self.handler_depth;
-  bool ours = true;
-  if (state->key >= 0 && code == SEGV_PKUERR) {
-    ours = resolve_key_fault(*state, fault);
+  bool ours = false;
+  const bool special = state->special || state->frozen.load(std::memory_order_acquire) != 0 ||
+                       trace::switched_on(trace::Kind::fault);
+  if (special) [[unlikely]] {
+    ours = dispatch_special(*state, fault, code, facts.translated);
   } else {
-    fault.kind = classify(*state, fault.address, fault.write, facts.translated);
-    const Verdict verdict = deliver(*state, fault);
-    ours = verdict != Verdict::not_mine;
-    if (verdict == Verdict::retry && fault.frozen) wait_for_thaw(*state);
-    // A handler may have changed the region's own key; what it did in this frame's stead must reach
-    // the interrupted code.
-    if (state->key >= 0) apply_key_access(*state, context);
+    fault.kind = classify(*state, fault.address, facts.write, facts.translated);
+    const HandlerSlot slot = state->current_handler();
+    ours = slot.handler != nullptr && slot.handler(slot.self, fault) != Verdict::not_mine;
   }
   --self.handler_depth;
   return ours;

@@ -81,19 +81,12 @@ void broadcast_restriction(void* self) {
 
 }  // namespace
 
-KeysOpenInHandler::KeysOpenInHandler() noexcept PAGETRAP_SIGNAL_SAFE {
-  const std::uint32_t bits = sys::switches.region_key_bits.load(std::memory_order_relaxed);
-  if (bits == 0) [[likely]]
-    return;
+void KeysOpenInHandler::open(std::uint32_t bits) noexcept PAGETRAP_SIGNAL_SAFE {
   opened_ = true;
   // Stays counted if the handler is left by siglongjmp. The only effect is a look for outer frames
   // that finds none.
   ++sys::this_thread().handlers_with_keys;
   sys::set_key_rights(sys::key_rights() & ~bits);
-}
-
-KeysOpenInHandler::~KeysOpenInHandler() PAGETRAP_SIGNAL_SAFE {
-  if (opened_) --sys::this_thread().handlers_with_keys;
 }
 
 Outcome attach_key(RegionState& state) {

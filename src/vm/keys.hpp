@@ -3,6 +3,8 @@
 // lazy: a thread that still lacks the right faults once and is given it here.
 #pragma once
 
+#include "sys/switches.hpp"
+#include "sys/thread_state.hpp"
 #include "vm/region_state.hpp"
 
 namespace pagetrap {
@@ -32,12 +34,20 @@ void wait_for_thaw(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE;
 /// handler has the rights to all keys of regions. Nothing where there are none.
 class KeysOpenInHandler {
  public:
-  KeysOpenInHandler() noexcept PAGETRAP_SIGNAL_SAFE;
-  ~KeysOpenInHandler() PAGETRAP_SIGNAL_SAFE;
+  KeysOpenInHandler() noexcept PAGETRAP_SIGNAL_SAFE {
+    const std::uint32_t bits = sys::switches.region_key_bits.load(std::memory_order_relaxed);
+    if (bits != 0) [[unlikely]]
+      open(bits);
+  }
+  ~KeysOpenInHandler() PAGETRAP_SIGNAL_SAFE {
+    if (opened_) [[unlikely]]
+      --sys::this_thread().handlers_with_keys;
+  }
   KeysOpenInHandler(const KeysOpenInHandler&) = delete;
   KeysOpenInHandler& operator=(const KeysOpenInHandler&) = delete;
 
  private:
+  void open(std::uint32_t bits) noexcept PAGETRAP_SIGNAL_SAFE;
   bool opened_ = false;
 };
 

@@ -75,15 +75,16 @@ class PageStates {
   }
   [[nodiscard]] PageState decode(std::uint8_t byte) const noexcept PAGETRAP_SIGNAL_SAFE {
     const unsigned value = byte & 15U;
-    if (value == 0 || byte >> 4 != epoch()) return initial();
+    if (value == 0 || static_cast<unsigned>(byte) >> 4 != epoch()) return initial();
     if (value == kClaimed) return PageState::missing;
     return static_cast<PageState>(value - 1);
   }
   [[nodiscard]] std::uint8_t encode(PageState state) const noexcept PAGETRAP_SIGNAL_SAFE {
-    return static_cast<std::uint8_t>(epoch() << 4 | (static_cast<unsigned>(state) + 1));
+    return static_cast<std::uint8_t>(static_cast<unsigned>(epoch()) << 4 |
+                                     (static_cast<unsigned>(state) + 1));
   }
   [[nodiscard]] std::uint8_t claim_byte() const noexcept PAGETRAP_SIGNAL_SAFE {
-    return static_cast<std::uint8_t>(epoch() << 4 | kClaimed);
+    return static_cast<std::uint8_t>(static_cast<unsigned>(epoch()) << 4 | kClaimed);
   }
   [[nodiscard]] std::size_t index_of(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {
     return (reinterpret_cast<std::uintptr_t>(address) - first_) >> page_shift();

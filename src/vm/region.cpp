@@ -171,6 +171,7 @@ void tear_down(RegionState& state) noexcept {
 
 Result<Region> finish_creation(RegionState* state, Outcome outcome) {
   if (!failed(outcome)) outcome = attach_all(*state);
+  state->special = state->liftable || state->tracker != nullptr || state->key >= 0;
   if (!failed(outcome) && !register_region(state))
     outcome = Error{"Region::create", ERANGE, state->range, "beyond 48 bits of address"};
   if (failed(outcome)) {

@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <atomic>
 
-#include <pagetrap/trace/trace.hpp>
-
 #include "sys/signal_safe_calls.hpp"
+#include "trace/switched_on.hpp"
 #include "vm/dirty_tracker.hpp"
 #include "vm/dispatch.hpp"
 #include "vm/region_state.hpp"
@@ -46,7 +45,7 @@ class Opening {
 };
 
 void trace_pages(trace::Kind kind, PageRange range, unsigned low) noexcept PAGETRAP_SIGNAL_SAFE {
-  trace::record(kind, range.base, range.length.count() << 8 | low);
+  trace::note(kind, range.base, range.length.count() << 8 | low);
 }
 
 }  // namespace
@@ -103,7 +102,7 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
 
 [[gnu::hot]] Result<Done> Region::unprotect(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "unprotect"); failed(outcome)) return outcome;
-  trace::record(trace::Kind::unprotect, range.base, range.length.count());
+  trace::note(trace::Kind::unprotect, range.base, range.length.count());
   const Opening opening(*state_, range);
   return as_result(state_->operations.unprotect(*state_, range));
 }
@@ -162,7 +161,7 @@ Result<Pages> Region::dirty(PageRange range, std::vector<PageRange>& out) {
     return Error{"dirty", ENOTSUP, range, "create the region with options.dirty"};
   const std::lock_guard guard(state_->tracker->lock);
   auto found = state_->tracker->collect(*state_, range, out);
-  if (found) trace::record(trace::Kind::dirty, range.base, found->count());
+  if (found) trace::note(trace::Kind::dirty, range.base, found->count());
   return found;
 }
 

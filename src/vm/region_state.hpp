@@ -17,6 +17,7 @@
 
 #include "sys/fd.hpp"
 #include "sys/mapping.hpp"
+#include "sys/thread_state.hpp"
 #include "vm/backends/operations.hpp"
 #include "vm/page_states.hpp"
 
@@ -73,6 +74,7 @@ struct alignas(64) RegionState {
   std::atomic<bool> live{false};  // published; false from withdrawal on
   std::atomic<bool> has_handler{false};
   bool liftable = false;
+  bool special = false;  // has a key, a tracker, or can be lifted: the long way in dispatch.cpp
   bool channel_protects_unpopulated = false;  // write-protect marks need no page (6.4)
   FaultSet faults;
   int key = -1;                          // protection key; -1: none
@@ -145,8 +147,17 @@ struct alignas(64) RegionState {
 /// A RegionState that the calling fault keeps from ending.
 class Pinned {
  public:
-  /// The region at `address`, pinned; empty if there is none.
-  static Pinned find(const void* address) noexcept PAGETRAP_SIGNAL_SAFE;
+  /// The region at `address`, pinned; empty if there is none. Most faults of a thread are in the
+  /// region of its last one: no look into the map then.
+  static Pinned find(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
+    auto* const last = static_cast<RegionState*>(sys::this_thread().last_region);
+    if (last != nullptr) {
+      const Attempt attempt = try_pin(last, address);
+      if (attempt.pinned) [[likely]]
+        return {last, attempt.phase};
+    }
+    return find_in_map(address);
+  }
   ~Pinned() PAGETRAP_SIGNAL_SAFE {
     if (state_ != nullptr) state_->in_flight.leave(phase_);
   }
@@ -157,6 +168,23 @@ class Pinned {
  private:
   Pinned(RegionState* state, unsigned phase) noexcept PAGETRAP_SIGNAL_SAFE : state_(state),
                                                                              phase_(phase) {}
+  struct Attempt {
+    bool pinned;
+    unsigned phase;
+  };
+  // RACE before enter() the region may have ended, and its state may serve another one by now:
+  // states are pooled and their memory is always there. `live` goes false before the wait for
+  // in_flight: if it is true now, the wait that ends this region has yet to see this count, and
+  // what the state says of its range is true. Both sides are sequentially consistent.
+  static Attempt try_pin(RegionState* state, const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
+    const unsigned phase = state->in_flight.enter();
+    if (state->live.load(std::memory_order_seq_cst) && state->serves(address)) [[likely]]
+      return {true, phase};
+    state->in_flight.leave(phase);
+    return {false, 0};
+  }
+  static Pinned find_in_map(const void* address) noexcept PAGETRAP_SIGNAL_SAFE;
+
   RegionState* state_;
   unsigned phase_;
 };

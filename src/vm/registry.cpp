@@ -41,28 +41,17 @@ void InFlight::forget() noexcept {
   for (auto& count : count_) count.store(0, std::memory_order_relaxed);
 }
 
-[[gnu::hot]] Pinned Pinned::find(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
-  // Most faults of a thread are in the region of its last one: no look into the map then.
-  sys::ThreadState& self = sys::this_thread();
-  auto* state = static_cast<RegionState*>(self.last_region);
-  if (state == nullptr) state = g_address_map.find(address);
-  while (state != nullptr) {
-    const unsigned phase = state->in_flight.enter();
-    // RACE before enter() the region may have ended, and its state may serve another one by now:
-    // states are pooled and their memory is always there. `live` goes false before the wait for
-    // in_flight: if it is true now, the wait that ends this region has yet to see this count, and
-    // what the state says of its range is true. Both sides are sequentially consistent.
-    if (state->live.load(std::memory_order_seq_cst) && state->serves(address)) [[likely]] {
-      self.last_region = state;
-      return {state, phase};
+Pinned Pinned::find_in_map(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (;;) {
+    RegionState* const state = g_address_map.find(address);
+    if (state == nullptr) return {nullptr, 0};
+    if (const Pinned::Attempt attempt = try_pin(state, address); attempt.pinned) {
+      sys::this_thread().last_region = state;
+      return {state, attempt.phase};
     }
-    state->in_flight.leave(phase);
-    RegionState* const mapped = g_address_map.find(address);
     // Ending at this moment, and still in the map: a fault there comes too late.
-    if (mapped == state && !state->live.load(std::memory_order_seq_cst)) return {nullptr, 0};
-    state = mapped;
+    if (!state->live.load(std::memory_order_seq_cst)) return {nullptr, 0};
   }
-  return {nullptr, 0};
 }
 
 RegionState* acquire_state() {

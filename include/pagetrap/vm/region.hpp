@@ -63,7 +63,7 @@ struct RegionOptions {
   std::size_t alignment = 0;  // bytes, a power of two; 0: a page
   // The kinds that will be asked for. Empty: write_protected, unless `dirty` has the kernel resolve
   // write faults by itself (scan, ring). Guards need none.
-  FaultSet faults;
+  FaultSet faults{};
   Delivery delivery = Delivery::any;
   bool kernel_accesses = false;  // system calls that touch protected pages must be served too
   BackendId backend = BackendId::best;  // PAGETRAP_BACKEND=name in the environment overrides `best`
