@@ -1,7 +1,5 @@
 # The examples do what they say, here and in the README.
 
-enable_testing()
-
 # pagetrap_example_test(NAME COMMAND...)
 function(pagetrap_example_test name)
   add_test(NAME examples.${name} COMMAND ${ARGN})

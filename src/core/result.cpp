@@ -30,7 +30,9 @@ std::string describe(const Error& error) {
 }
 
 SystemError::SystemError(const Error& error)
-    : std::system_error(error.number, std::generic_category(), describe(error)), error_(error) {}
+    : std::system_error(error.number, std::generic_category()),
+      error_(error),
+      words_(describe(error)) {}
 
 }  // namespace v0
 }  // namespace pagetrap

@@ -79,6 +79,9 @@ struct pm_scan_arg {
 };
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)  // 6.7
 #define PAGE_IS_WRITTEN (std::uint64_t{1} << 1)
+#define PAGE_IS_PRESENT (std::uint64_t{1} << 3)
+#define PAGE_IS_SWAPPED (std::uint64_t{1} << 4)
+#define PAGE_IS_PFNZERO (std::uint64_t{1} << 5)
 #define PM_SCAN_WP_MATCHING (std::uint64_t{1} << 0)
 #define PM_SCAN_CHECK_WPASYNC (std::uint64_t{1} << 1)
 #endif

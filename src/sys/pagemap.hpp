@@ -14,4 +14,12 @@ namespace pagetrap::sys {
 PAGETRAP_API Result<Pages> scan_written(int pagemap, PageRange range, bool rearm,
                                         std::vector<PageRange>& out);
 
+/// The same for memory that was not armed yet: pages that were never touched are not reported, and
+/// are armed too. A page written while this runs is reported by it, by the next scan, or by both.
+PAGETRAP_API Result<Pages> scan_written_first(int pagemap, PageRange range,
+                                              std::vector<PageRange>& out);
+
+/// Appends the runs of pages of `range` that are there: mapped or swapped out.
+PAGETRAP_API Result<Pages> scan_present(int pagemap, PageRange range, std::vector<PageRange>& out);
+
 }  // namespace pagetrap::sys

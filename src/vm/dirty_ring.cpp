@@ -64,7 +64,10 @@ class RingTracker final : public ScanTracker {
     if (all.trackers.empty()) all.ring.reset();
   }
 
-  void begin(const RegionState& state) override { range_ = state.range; }
+  Outcome begin(RegionState& state) override {
+    range_ = state.range;
+    return ScanTracker::begin(state);
+  }
   Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
   Outcome rearm_in_child(RegionState& state) noexcept override;
 

@@ -13,13 +13,27 @@
 namespace pagetrap {
 inline namespace v0 {
 
-Outcome ScanTracker::arm(RegionState& state, PageRange range) {
-  const int error = sys::uffd_write_protect(state.uffd, range, true);
-  return error == 0 ? kDone : Error{"UFFDIO_WRITEPROTECT", error, range};
+Outcome ScanTracker::begin(RegionState& state) {
+  // Fresh private memory is clean as it is, and marking 2^28 empty pages would cost 2 GiB of page
+  // tables: collect_first() tells holes from written pages. A memory object's pages must be marked,
+  // since reading one maps it unmarked; so must whatever is in adopted memory.
+  if (state.owns_memory && state.options.backing == Backing::anonymous) return kDone;
+  return arm(state, state.range);
 }
 
-Result<Pages> ScanTracker::collect(RegionState&, PageRange range, std::vector<PageRange>& out) {
-  return sys::scan_written(pagemap_descriptor(), range, true, out);
+Outcome ScanTracker::arm(RegionState& state, PageRange range) {
+  const int error = sys::uffd_write_protect(state.uffd, range, true);
+  if (error != 0) return Error{"UFFDIO_WRITEPROTECT", error, range};
+  armed_once_ = armed_once_ || range == state.range;
+  return kDone;
+}
+
+Result<Pages> ScanTracker::collect(RegionState& state, PageRange range,
+                                   std::vector<PageRange>& out) {
+  if (armed_once_) return sys::scan_written(pagemap_descriptor(), range, true, out);
+  auto found = sys::scan_written_first(pagemap_descriptor(), range, out);
+  if (found) armed_once_ = range == state.range;
+  return found;
 }
 
 // The kernel resolves these faults; none arrives.
@@ -31,8 +45,11 @@ bool ScanTracker::on_write_fault(RegionState&, PageRange) noexcept PAGETRAP_SIGN
 void ScanTracker::opening(PageRange) noexcept PAGETRAP_SIGNAL_SAFE {}
 void ScanTracker::opened(PageRange) noexcept PAGETRAP_SIGNAL_SAFE {}
 
-// No page is marked in the child: all count as written, as in a new region.
-Outcome ScanTracker::rearm_in_child(RegionState&) noexcept { return kDone; }
+// No page is marked in the child: all that are there count as written.
+Outcome ScanTracker::rearm_in_child(RegionState&) noexcept {
+  armed_once_ = false;
+  return kDone;
+}
 
 std::unique_ptr<DirtyTracker> make_scan_tracker() { return std::make_unique<ScanTracker>(); }
 

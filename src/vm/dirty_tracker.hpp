@@ -19,8 +19,8 @@ inline namespace v0 {
 class DirtyTracker {
  public:
   virtual ~DirtyTracker() = default;
-  /// Once, when the tracker is attached to its region.
-  virtual void begin(const RegionState&) {}
+  /// Once, when the tracker is attached to its region: everything is clean.
+  virtual Outcome begin(RegionState& state) = 0;
   /// Declare `range` clean.
   virtual Outcome arm(RegionState& state, PageRange range) = 0;
   virtual Result<Pages> collect(RegionState& state, PageRange range,
@@ -39,12 +39,18 @@ class DirtyTracker {
 /// The base of scan and ring.
 class ScanTracker : public DirtyTracker {
  public:
+  Outcome begin(RegionState& state) override;
   Outcome arm(RegionState& state, PageRange range) override;
   Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
   bool on_write_fault(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE override;
   void opening(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override;
   void opened(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override;
   Outcome rearm_in_child(RegionState& state) noexcept override;
+
+ private:
+  // Until the whole region has been armed once, pages that were never touched carry no mark, and
+  // the kernel calls them written.
+  bool armed_once_ = false;
 };
 
 /// DirtyForm::scan: the kernel marks, PAGEMAP_SCAN collects.

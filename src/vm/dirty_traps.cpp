@@ -3,13 +3,13 @@
 // Exactness. Neither "mark, then open" nor "open, then mark" is right against a collector that
 // clears the mark and protects again: the first lets the collector clear the mark between the two
 // steps, so that the page is open and unmarked; the second lets it look before the mark is there.
-// So a page's mark is a word: bit 15 "clean", the rest a count of faults that are opening it now.
-//   fault      +1; open; clear clean and -1 in one step
+// So a page's mark is a word: bit 15 "written", the rest a count of faults that are opening it now.
+//   fault      +1; open; set written and -1 in one step
 //   collector  takes a page only if not clean and the count is 0: compare-and-swap to clean, then
 //              protect. 0, the untouched table, is a page that was never armed and counts as
 //              written. A page whose count is not 0 is waited for: its fault handler is three
 //              instructions from the end, or its thread is not running and will be.
-// RACE collector sets clean, page still open: a write now is before dirty() returns and is covered
+// RACE collector sets 0, page still open: a write now is before dirty() returns and is covered
 // by
 //      this report; the page is protected before dirty() returns.
 // RACE a stale fault (raised before another opened the page) arrives after the collector protected
@@ -34,6 +34,9 @@ class TrapTracker final : public DirtyTracker {
         marks_(reinterpret_cast<std::atomic<std::uint16_t>*>(memory_.data())),
         range_(range) {}
 
+  // All pages are clean in a fresh table: what can be written is protected, the rest traps anyway.
+  Outcome begin(RegionState& state) override { return protect_written(state, state.range); }
+
   Outcome arm(RegionState& state, PageRange range) override {
     for (std::byte* page = range.base; page < range.end(); page += page_size()) take(page);
     return protect_written(state, range);
@@ -43,7 +46,7 @@ class TrapTracker final : public DirtyTracker {
     std::size_t pages = 0;
     const std::size_t first = out.size();
     for (std::byte* page = range.base; page < range.end(); page += page_size()) {
-      if (mark_of(page).load(std::memory_order_acquire) == kClean || !take(page)) continue;
+      if (mark_of(page).load(std::memory_order_acquire) == 0 || !take(page)) continue;
       pages += 1;
       if (out.size() > first && out.back().end() == page) {
         out.back().length = Pages{out.back().length.count() + 1};
@@ -80,8 +83,8 @@ class TrapTracker final : public DirtyTracker {
     for (std::byte* page = range.base; page < range.end(); page += page_size()) {
       std::atomic<std::uint16_t>& mark = mark_of(page);
       std::uint16_t before = mark.load(std::memory_order_relaxed);
-      while (!mark.compare_exchange_weak(before, static_cast<std::uint16_t>((before - 1) & ~kClean),
-                                         std::memory_order_acq_rel)) {
+      while (!mark.compare_exchange_weak(
+          before, static_cast<std::uint16_t>((before - 1) | kWritten), std::memory_order_acq_rel)) {
       }
     }
   }
@@ -91,22 +94,22 @@ class TrapTracker final : public DirtyTracker {
     // threads that do not exist here.
     for (std::byte* page = range_.base; page < range_.end(); page += page_size()) {
       const std::uint16_t mark = mark_of(page).load(std::memory_order_relaxed);
-      if (mark != 0 && mark != kClean) mark_of(page).store(0, std::memory_order_relaxed);
+      if (mark != 0 && mark != kWritten) mark_of(page).store(kWritten, std::memory_order_relaxed);
     }
     return kDone;
   }
 
  private:
-  static constexpr std::uint16_t kClean = 0x8000;
+  static constexpr std::uint16_t kWritten = 0x8000;
 
   // Clears the page's mark; false if it was clean. Waits for faults that are opening the page.
   bool take(const std::byte* page) noexcept {
     std::atomic<std::uint16_t>& mark = mark_of(page);
     std::uint16_t current = mark.load(std::memory_order_acquire);
     for (;;) {
-      if (current == kClean) return false;
-      if (current == 0) {
-        if (mark.compare_exchange_weak(current, kClean, std::memory_order_acq_rel)) return true;
+      if (current == 0) return false;
+      if (current == kWritten) {
+        if (mark.compare_exchange_weak(current, 0, std::memory_order_acq_rel)) return true;
       } else {
         sys::yield();
         current = mark.load(std::memory_order_acquire);
@@ -130,7 +133,7 @@ class TrapTracker final : public DirtyTracker {
 
   void mark_written(PageRange range) noexcept {
     for (std::byte* page = range.base; page < range.end(); page += page_size())
-      mark_of(page).fetch_and(static_cast<std::uint16_t>(~kClean), std::memory_order_acq_rel);
+      mark_of(page).fetch_or(kWritten, std::memory_order_acq_rel);
   }
 
   std::atomic<std::uint16_t>& mark_of(const std::byte* page) noexcept PAGETRAP_SIGNAL_SAFE {

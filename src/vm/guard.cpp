@@ -51,7 +51,8 @@ Outcome install_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIG
   state.pages.set(range, PageState::guard);
   if (state.options.backend == BackendId::null) return drop_contents(state, range);
   const int error = sys::advise(range, MADV_GUARD_INSTALL);
-  if (error == 0) return kDone;
+  // The marker drops private memory; a memory object's page is only unmapped by it.
+  if (error == 0) return state.memory_file >= 0 ? drop_contents(state, range) : kDone;
   if (error != EINVAL) return Error{"MADV_GUARD_INSTALL", error, range};
   return install_by_mprotect(state, range);
 }
@@ -66,8 +67,10 @@ Outcome remove_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGN
       outcome = Error{"MADV_GUARD_REMOVE", error, range};
     }
   }
-  if (!failed(outcome)) state.pages.set(range, PageState::read_write);
-  return outcome;
+  if (failed(outcome)) return outcome;
+  state.pages.set(range, state.empty_state());
+  // Where missing pages trap, "zeroes again" has to be supplied.
+  return state.wants(FaultKind::missing) ? state.operations.unprotect(state, range) : kDone;
 }
 
 void forget_guards(RegionState& state) noexcept {

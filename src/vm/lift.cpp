@@ -5,17 +5,20 @@
 
 #include <sys/mman.h>
 
-#include <algorithm>
+#include <new>
 #include <utility>
+#include <vector>
 
 #include <pagetrap/trace/trace.hpp>
 
 #include "sys/injection.hpp"
 #include "sys/kernel_abi.hpp"
 #include "sys/mapping.hpp"
+#include "sys/pagemap.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/userfaultfd.hpp"
 #include "vm/channel.hpp"
+#include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
 
 namespace pagetrap {
@@ -84,6 +87,28 @@ Outcome restore_run(RegionState& state, PageRange range, const std::byte* window
   }
   state.pages.set(range, PageState::read_write);
   return kDone;
+}
+
+// Pages of the window that are still there; all of it where the kernel cannot tell.
+std::vector<PageRange> left_in(PageRange window) {
+  std::vector<PageRange> runs;
+  if (sys::scan_present(pagemap_descriptor(), window, runs)) return runs;
+  return {window};
+}
+
+Outcome restore_rest(RegionState& state, PageRange window) noexcept {
+  Outcome worst = kDone;
+  try {
+    for (const PageRange& run : left_in(window)) {
+      std::size_t filled = 0;
+      const PageRange home{state.range.base + (run.base - window.base), run.length};
+      const Outcome outcome = restore_run(state, home, window.base, Holes::leave, filled);
+      if (failed(outcome)) worst = outcome;
+    }
+  } catch (const std::bad_alloc&) {
+    worst = Error{"Lift::finish", ENOMEM, window, "no memory for the list of pages"};
+  }
+  return worst;
 }
 
 // From the first lift on missing pages are trapped. A registration cannot drop one of its modes
@@ -199,18 +224,7 @@ Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
 Result<Done> Lift::finish() noexcept {
   if (state_ == nullptr) return Done{};
   RegionState& state = *std::exchange(state_, nullptr);
-  Outcome worst = kDone;
-  for (std::byte* next = state.range.base; next < state.range.end();) {
-    // A batch at a time: looking for the end of the whole run each time would be quadratic.
-    const std::byte* const limit =
-        std::min<const std::byte*>(state.range.end(), next + bytes(Pages{kBatch}));
-    const PageRange run = state.pages.run(next, limit);
-    next = run.end();
-    if (state.pages.get(run.base) != PageState::missing) continue;
-    std::size_t filled = 0;
-    const Outcome outcome = restore_run(state, run, window_.base, Holes::leave, filled);
-    if (failed(outcome)) worst = outcome;
-  }
+  Outcome worst = restore_rest(state, window_);
   if (failed(worst)) {
     // The window keeps what could not be put back; nothing is lost, and faults still find it.
     state_ = &state;
@@ -223,6 +237,7 @@ Result<Done> Lift::finish() noexcept {
       if (const int error = sys::uffd_unregister(state.uffd, state.range))
         worst = Error{"UFFDIO_UNREGISTER after a lift", error, state.range};
     }
+    static_cast<void>(state.pages.reset(PageState::read_write));
   }
   if (state.uffd_mode != 0) withdraw_window(window_);
   state.lift_window.store(nullptr, std::memory_order_release);

@@ -46,6 +46,10 @@ class PageStates {
   /// One thread's claim to fill a page: true for exactly one of the callers that find it in
   /// `expected`. The claimer ends it with set(). Others see claimed() until then.
   bool claim(const void* page, PageState expected) noexcept PAGETRAP_SIGNAL_SAFE;
+  /// The same whatever state the page is in; false if somebody else has it.
+  bool claim_any(const void* page) noexcept PAGETRAP_SIGNAL_SAFE {
+    return byte_of(page).exchange(claim_byte(), std::memory_order_acq_rel) != claim_byte();
+  }
   [[nodiscard]] bool claimed(const void* page) const noexcept PAGETRAP_SIGNAL_SAFE {
     return byte_of(page).load(std::memory_order_acquire) == claim_byte();
   }

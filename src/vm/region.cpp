@@ -129,8 +129,7 @@ Outcome attach_tracker(RegionState& state) {
   if (!tracker) return tracker.error();
   state.tracker_owner = std::move(*tracker);
   state.tracker = state.tracker_owner.get();
-  state.tracker->begin(state);
-  return kDone;
+  return state.tracker->begin(state);
 }
 
 Outcome attach_all(RegionState& state) {
@@ -248,16 +247,13 @@ Region& Region::operator=(Region&& other) noexcept {
 }
 
 void Region::end() noexcept {
-  RegionState* const state = std::exchange(state_, nullptr);
-  if (state == nullptr) return;
+  if (state_ == nullptr) return;
+  RegionState* const state = state_;
   trace::record(trace::Kind::region, state->range.base, state->range.length.count() << 8 | 1);
-  if (state->frozen.load() != 0) {
-    state_ = state;
-    static_cast<void>(thaw());  // nobody may sleep on a region that ends
-    state_ = nullptr;
-  }
+  static_cast<void>(thaw());  // nobody may sleep on a region that ends
   unregister_region(state);
   state->in_flight.wait();
+  state_ = nullptr;  // only now: a handler may have been using this very object
   tear_down(*state);
 }
 

@@ -129,7 +129,7 @@ std::uint64_t Random::next() {
 }
 
 std::uint64_t stamp(std::size_t index, std::uint64_t generation) {
-  return ((index + 1) * 0x9e3779b97f4a7c15U) ^ (generation << 56) ^ (generation * 0x10001U) | 1;
+  return (((index + 1) * 0x9e3779b97f4a7c15U) ^ (generation << 56) ^ (generation * 0x10002U)) | 1;
 }
 
 void fill_page(std::byte* page, std::uint64_t value) {

@@ -1,8 +1,12 @@
 // The command line. The only file that includes CLI11, which takes seconds to compile.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <string>
+
+#include <pagetrap/vm/backend.hpp>
 
 #include "commands.hpp"
 
@@ -26,6 +30,19 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
   return text + "\nCommands: doctor, tour, bench, version. `pagetrap COMMAND --help` tells more.\n";
 }
 
+/// A wrong name would make every command fail in its own way. True if there is none.
+bool environment_makes_sense() {
+  const char* const wanted = std::getenv("PAGETRAP_BACKEND");
+  if (wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, "best") == 0 ||
+      pagetrap::backend_named(wanted)) {
+    return true;
+  }
+  std::fprintf(stderr, "pagetrap: PAGETRAP_BACKEND=%s names no backend; there are:", wanted);
+  for (const auto& backend : pagetrap::backends()) std::fprintf(stderr, " %s", backend.name);
+  std::fputs("\n", stderr);
+  return false;
+}
+
 int parse_and_run(int argc, char** argv) {
   CLI::App app{"Virtual-memory primitives for user programs, after Appel & Li (1991)", "pagetrap"};
   app.require_subcommand(1);
@@ -44,9 +61,10 @@ int parse_and_run(int argc, char** argv) {
   doctor_command->add_flag("--json", doctor_options.json, "Print JSON, schema pagetrap-doctor/1");
 
   TourOptions tour_options;
-  CLI::App* const tour_command =
-      app.add_subcommand("tour", "What pagetrap can do, shown on this machine, in under two minutes");
-  tour_command->add_flag("--quick", tour_options.quick, "In under 20 seconds, with rougher figures");
+  CLI::App* const tour_command = app.add_subcommand(
+      "tour", "What pagetrap can do, shown on this machine, in under two minutes");
+  tour_command->add_flag("--quick", tour_options.quick,
+                         "In under 20 seconds, with rougher figures");
 
   BenchRequest bench_request;
   CLI::App* const bench_command =
@@ -68,6 +86,7 @@ int parse_and_run(int argc, char** argv) {
     // Also --help, which is no error. CLI11 has a number for each mistake; we have one.
     return app.exit(error) == 0 ? kOk : kUsage;
   }
+  if (!environment_makes_sense()) return kUsage;
   if (doctor_command->parsed()) return doctor(doctor_options);
   if (tour_command->parsed()) return tour(tour_options);
   if (bench_command->parsed()) return bench(bench_request);

@@ -31,9 +31,11 @@ class PAGETRAP_API SystemError : public std::system_error {
  public:
   explicit SystemError(const Error& error);
   [[nodiscard]] const Error& error() const noexcept { return error_; }
+  [[nodiscard]] const char* what() const noexcept override { return words_.c_str(); }
 
  private:
   Error error_;
+  std::string words_;
 };
 
 /// The value of a Result that carries none.

@@ -187,26 +187,41 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
   return kDone;
 }
 
-// Closes `range` before its contents go, so that nobody reads zeroes in between.
-Outcome close_pages(RegionState& state, PageRange range, PageState after) noexcept
+// Takes every page of `range` from other fillers, waiting for those at work.
+void claim_all(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (std::byte* page = range.base; page < range.end(); page += page_size())
+    while (!state.pages.claim_any(page)) sys::yield();
+}
+
+// Closes `range`, then lets `drop` take its contents or mappings away.
+// RACE supply() by another thread between the two would fill a page that is dropped next: readers
+// would find zeroes. So the pages are claimed over both.
+using Drop = Outcome (*)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+Outcome close_and(RegionState& state, PageRange range, PageState after, Drop drop) noexcept
     PAGETRAP_SIGNAL_SAFE {
+  const sys::AllSignalsBlocked no_interruption;  // a claim is never interrupted: see wait_for_claim
+  claim_all(state, range);
+  Outcome outcome = set_prot(range, prot_of(after));
+  if (!failed(outcome)) outcome = drop(state, range);
+  // If closing failed (ENOMEM) a prefix may be closed. Calling it all empty makes its pages fault
+  // and be supplied again, and hides no fault of the others.
   state.pages.set(range, after);
-  return set_prot(range, prot_of(after));
+  return outcome;
+}
+
+Outcome zap_mappings(RegionState&, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  const int error = sys::advise(range, MADV_DONTNEED);
+  return error == 0 ? kDone : Error{"MADV_DONTNEED", error, range};
 }
 
 Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (const Outcome outcome = close_pages(state, range, state.empty_state()); failed(outcome))
-    return outcome;
-  return drop_contents(state, range);
+  return close_and(state, range, state.empty_state(), drop_contents);
 }
 
 Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state.options.backing == Backing::anonymous || !state.wants(FaultKind::minor))
     return discard(state, range);
-  if (const Outcome outcome = close_pages(state, range, PageState::evicted); failed(outcome))
-    return outcome;
-  const int error = sys::advise(range, MADV_DONTNEED);  // the view's mappings, not the contents
-  return error == 0 ? kDone : Error{"MADV_DONTNEED", error, range};
+  return close_and(state, range, PageState::evicted, zap_mappings);
 }
 
 // mprotect rights survive fork().

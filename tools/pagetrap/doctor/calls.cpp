@@ -100,6 +100,9 @@ void try_dirty(Observation& observation) {
   observation.dirty_by_traps = region.dirty_form() == DirtyForm::traps;
   const bool served = !observation.dirty_by_traps || region.can().kernel_accesses;
   observation.predicted = served ? CallOutcome::served : CallOutcome::efault;
+  if (observation.dirty_by_traps && region.backend() == BackendId::null) {
+    observation.predicted = CallOutcome::bypassed;  // PAGETRAP_BACKEND=null: nothing traps
+  }
   *reinterpret_cast<volatile char*>(region.data()) = 1;
   std::vector<PageRange> found;
   region.dirty(region.range(), found).value();

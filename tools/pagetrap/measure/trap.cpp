@@ -50,6 +50,10 @@ struct Bench {
                              .backend = id,
                              .huge_pages = HugePages::never})
                  .value();
+    if (region.backend() == BackendId::null) {
+      throw SystemError(
+          {"null backend", ENOTSUP, {}, "it protects nothing; unset PAGETRAP_BACKEND"});
+    }
     probe.whole_region = !region.can().per_page;
     for (std::size_t i = 0; i < pages.count(); ++i) store_to(page(i));
     region.on_fault(serve, &probe).value();

@@ -1,0 +1,175 @@
+// What the hazard tests share: children that must end in a known way, and regions over every
+// backend. A hazard is something that kills or hangs a process, so most tests run in a child that
+// an alarm ends: a hang is a result (SIGALRM) and not a stuck test run.
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <pagetrap/vm/vm.hpp>
+
+namespace pagetrap::hazards {
+
+/// How a child ended: by exit(`code`), or by `signal`.
+struct End {
+  int code = -1;
+  int signal = 0;
+  friend bool operator==(const End&, const End&) = default;
+  friend std::ostream& operator<<(std::ostream& out, const End& end) {
+    if (end.signal == SIGALRM) return out << "hung (ended by the test's alarm)";
+    if (end.signal != 0) return out << "killed by " << ::strsignal(end.signal);
+    return out << "exit code " << end.code;
+  }
+};
+inline constexpr End kSucceeded{0, 0};
+inline constexpr int kBroken = 3;  // exit code of a child in which require() failed
+
+inline End exited(int code) { return {code, 0}; }
+inline End killed_by(int signal) { return {-1, signal}; }
+
+/// In a child: ends it with a message unless `holds`.
+inline void require(bool holds, const char* what) {
+  if (holds) return;
+  ::dprintf(STDERR_FILENO, "child %d: not so: %s (errno %d)\n", ::getpid(), what, errno);
+  ::_exit(kBroken);
+}
+
+/// In a child: the value, or the end with the error's own words.
+template <class T>
+T must(Result<T> result, const char* what) {
+  if (!result) {
+    ::dprintf(STDERR_FILENO, "child %d: %s: %s\n", ::getpid(), what,
+              describe(result.error()).c_str());
+    ::_exit(kBroken);
+  }
+  return std::move(result).value();
+}
+
+inline End wait_for(pid_t child) {
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFSIGNALED(status)) return killed_by(WTERMSIG(status));
+  return exited(WEXITSTATUS(status));
+}
+
+inline void no_core_dumps() {
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+}
+
+/// A fork()ed child that runs `work` and exits with 0, at the latest after `seconds`.
+template <class Work>
+pid_t start_child(Work work, unsigned seconds = 20) {
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  ::alarm(seconds);
+  no_core_dumps();
+  work();
+  ::_exit(0);
+}
+
+/// The same, waited for. The child starts with the default actions for SIGSEGV and SIGBUS (as a
+/// program without any other handler, also under AddressSanitizer): a Region made in it puts
+/// pagetrap's handler in front of them.
+template <class Work>
+End in_child(Work work, unsigned seconds = 20) {
+  return wait_for(start_child(
+      [&work] {
+        ::signal(SIGSEGV, SIG_DFL);
+        ::signal(SIGBUS, SIG_DFL);
+        work();
+      },
+      seconds));
+}
+
+/// A child that keeps the parent's regions and handlers.
+template <class Work>
+End in_forked_copy(Work work, unsigned seconds = 20) {
+  return wait_for(start_child(work, seconds));
+}
+
+inline constexpr std::array kTrapping = {BackendId::uffd_inline, BackendId::uffd_thread,
+                                         BackendId::mprotect};
+
+/// Backends that raise `faults` over `backing` on this machine.
+inline std::vector<BackendId> backends_for(FaultSet faults, Backing backing = Backing::anonymous) {
+  std::vector<BackendId> able;
+  for (const BackendId id : kTrapping)
+    if (capabilities(id, backing).faults.covers(faults)) able.push_back(id);
+  return able;
+}
+
+/// Those of them that call the handler in the faulting thread.
+inline std::vector<BackendId> inline_backends_for(FaultSet faults) {
+  std::vector<BackendId> able;
+  for (const BackendId id : backends_for(faults))
+    if (capabilities(id, Backing::anonymous).faulting_thread) able.push_back(id);
+  return able;
+}
+
+inline RegionOptions options_for(BackendId id, FaultSet faults) {
+  RegionOptions options;
+  options.backend = id;
+  options.faults = faults;
+  return options;
+}
+
+/// Counts faults and opens their pages.
+struct Opener {
+  std::atomic<int> faults{0};
+  static Verdict open(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+    static_cast<Opener*>(self)->faults.fetch_add(1);
+    return fault.region->unprotect(fault.page) ? Verdict::resolved : Verdict::not_mine;
+  }
+};
+
+inline PageRange page_at(const Region& region, std::size_t index) {
+  return {region.data() + index * page_size(), Pages{1}};
+}
+
+/// One volatile access, so that no compiler moves or drops it.
+inline void store(std::byte* to, unsigned value) {
+  *reinterpret_cast<volatile unsigned char*>(to) = static_cast<unsigned char>(value);
+}
+inline unsigned load(const std::byte* from) {
+  return *reinterpret_cast<const volatile unsigned char*>(from);
+}
+
+/// Pages that belong to nobody's region.
+inline std::byte* foreign_pages(std::size_t count, int prot) {
+  void* const mapped =
+      ::mmap(nullptr, count * page_size(), prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return mapped == MAP_FAILED ? nullptr : static_cast<std::byte*>(mapped);
+}
+
+inline pid_t thread_id() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
+
+inline std::size_t count_mappings() {
+  std::FILE* const maps = std::fopen("/proc/self/maps", "re");
+  if (maps == nullptr) return 0;
+  std::size_t lines = 0;
+  for (int c = std::fgetc(maps); c != EOF; c = std::fgetc(maps)) lines += c == '\n' ? 1 : 0;
+  std::fclose(maps);
+  return lines;
+}
+
+}  // namespace pagetrap::hazards
