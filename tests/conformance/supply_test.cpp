@@ -1,4 +1,6 @@
 // supply, evict, discard, guard, page_state: contents of pages.
+#include <sys/mman.h>
+
 #include "conformance/fixture.hpp"
 
 namespace pagetrap::conformance {
@@ -99,6 +101,28 @@ TEST_P(SupplyPages, UnprotectGivesZeroesToMissingPages) {
     store(region, page_at(region, i), i, ways().back());
   }
   EXPECT_EQ(log.total(), 0U);
+}
+
+// A buffer that nobody ever wrote is zeroes, also to a kernel that moves its pages.
+TEST_P(SupplyPages, MovesFromAnUntouchedBuffer) {
+  sys::Mapping::Request request;
+  request.size_bytes = bytes(Pages{kPages});
+  request.prot = PROT_READ | PROT_WRITE;
+  request.flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  auto buffer = sys::Mapping::create(request);
+  ASSERT_TRUE(buffer);
+  fill_page(buffer->data() + bytes(Pages{3}), 33);
+  Region region = make(kPages, FaultKind::missing);  // without a handler: nothing may be missing
+  ASSERT_TRUE(region.valid());
+  const auto filled = region.supply(region.range(), buffer->data(), Supply::move);
+  ASSERT_TRUE(filled) << describe(filled.error());
+  EXPECT_EQ(*filled, Pages{kPages});
+  const Ending ending = in_child([&] {
+    for (std::size_t i = 0; i < kPages; ++i)
+      CHILD_CHECK(load(region, page_at(region, i), ways().back()) == (i == 3 ? 33 : 0));
+    return 0;
+  });
+  EXPECT_EQ(ending.status, 0) << "signal " << ending.signal << ' ' << ending.output;
 }
 
 TEST_P(SupplyPages, RefusesWhatMakesNoSense) {

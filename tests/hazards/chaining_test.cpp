@@ -81,8 +81,8 @@ struct Trapped {
   Region region;
   Opener opener;
   explicit Trapped(BackendId id = BackendId::mprotect) {
-    region = must(
-        Region::create(4 * page_size(), options_for(id, FaultKind::write_protected)), "create");
+    region = must(Region::create(4 * page_size(), options_for(id, FaultKind::write_protected)),
+                  "create");
     must(region.on_fault(Opener::open, &opener), "on_fault");
     protect_again();
   }
@@ -346,12 +346,13 @@ TEST(Chaining, TwoLibrariesThatPassToEachOtherDoNotLoop) {
 TEST(Chaining, TheOldestOfThreePassesIsCalledOnce) {
   EXPECT_EQ(kSucceeded, in_child([] {
               static std::atomic<int> oldest{0};
-              install(SIGSEGV,
-                      [](int, siginfo_t* info, void*) {
-                        oldest.fetch_add(1);
-                        ::mprotect(page_of(info->si_addr).base, page_size(), PROT_READ | PROT_WRITE);
-                      },
-                      0);
+              install(
+                  SIGSEGV,
+                  [](int, siginfo_t* info, void*) {
+                    oldest.fetch_add(1);
+                    ::mprotect(page_of(info->si_addr).base, page_size(), PROT_READ | PROT_WRITE);
+                  },
+                  0);
               Trapped ours;
               install(SIGSEGV, pass_on, SA_NODEFER, &g_previous_of_newcomer);
               must(install_signal_handlers(), "install again");
@@ -396,12 +397,13 @@ TEST(Chaining, EarlierHandlerMayLeaveBySiglongjmp) {
 TEST(Chaining, EarlierHandlerMayTouchARegion) {
   EXPECT_EQ(kSucceeded, in_child([] {
               static Trapped* region = nullptr;
-              install(SIGSEGV,
-                      [](int, siginfo_t* info, void*) {
-                        store(region->region.data(), 9);
-                        ::mprotect(page_of(info->si_addr).base, page_size(), PROT_READ | PROT_WRITE);
-                      },
-                      SA_NODEFER);
+              install(
+                  SIGSEGV,
+                  [](int, siginfo_t* info, void*) {
+                    store(region->region.data(), 9);
+                    ::mprotect(page_of(info->si_addr).base, page_size(), PROT_READ | PROT_WRITE);
+                  },
+                  SA_NODEFER);
               Trapped ours;
               region = &ours;
               store(foreign_pages(1, PROT_NONE), 1);

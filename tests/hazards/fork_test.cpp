@@ -1,4 +1,5 @@
-// fork(), vfork(), posix_spawn() and exec with regions: what a child finds, and what it cannot harm.
+// fork(), vfork(), posix_spawn() and exec with regions: what a child finds, and what it cannot
+// harm.
 #include <dirent.h>
 #include <spawn.h>
 
@@ -56,44 +57,46 @@ class Fork : public ::testing::TestWithParam<BackendId> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, Fork, ::testing::ValuesIn(kTrapping),
-                         [](const auto& backend) {
-                           std::string words = name(backend.param);
-                           std::replace(words.begin(), words.end(), '-', '_');
-                           return words;
-                         });
+INSTANTIATE_TEST_SUITE_P(Backends, Fork, ::testing::ValuesIn(kTrapping), [](const auto& backend) {
+  std::string words = name(backend.param);
+  std::replace(words.begin(), words.end(), '-', '_');
+  return words;
+});
 
-// Hazards 4 and 5: registrations are gone in a child, and its inherited descriptor acts on the parent.
+// Hazards 4 and 5: registrations are gone in a child, and its inherited descriptor acts on the
+// parent.
 TEST_P(Fork, ChildHasTheSameRegionAndCannotHarmTheParents) {
   EXPECT_EQ(kSucceeded, in_child([] {
-    Filler filler;
-    Region region = make(filler);
-    for (std::size_t i = 0; i < kPages / 2; ++i) require(is_whole(region, i, i + 1), "filled");
-    must(region.protect({region.data(), Pages{kPages / 4}}, Access::read), "protect");
-    const int before = filler.faults;
-    const End child = in_forked_copy([&] {
-      require(filler.faults == before, "the child starts where the parent was");
-      store(page_at(region, 3).base, 200);
-      require(filler.faults == before + 1, "protected pages are protected in the child");
-      store(page_at(region, kPages / 4 + 1).base, 201);
-      require(filler.faults == before + 1, "open pages are open");
-      require(is_whole(region, kPages - 1, kPages), "missing pages are missing in the child");
-      require(filler.faults == before + 2, "and are supplied there");
-      must(region.unprotect(region.range()), "unprotect everything");
-      must(region.protect(page_at(region, 5), Access::read), "protect in the child");
-      store(page_at(region, 5).base, 202);
-      require(filler.faults == before + 3, "protect works in the child");
-      must(region.discard(page_at(region, 6)), "discard in the child");
-      require(is_whole(region, 6, 7), "and is supplied again");
-    });
-    require(child == kSucceeded, "the child");
-    require(filler.faults == before, "the parent saw none of it");
-    require(is_whole(region, 3, 4), "the parent's contents");
-    store(page_at(region, 3).base, 100);
-    require(filler.faults == before + 1, "the parent's pages are still protected");
-    require(is_whole(region, kPages - 1, kPages), "the parent's missing pages");
-    require(filler.faults == before + 2, "are still missing");
-  }));
+              Filler filler;
+              Region region = make(filler);
+              for (std::size_t i = 0; i < kPages / 2; ++i)
+                require(is_whole(region, i, i + 1), "filled");
+              must(region.protect({region.data(), Pages{kPages / 4}}, Access::read), "protect");
+              const int before = filler.faults;
+              const End child = in_forked_copy([&] {
+                require(filler.faults == before, "the child starts where the parent was");
+                store(page_at(region, 3).base, 200);
+                require(filler.faults == before + 1, "protected pages are protected in the child");
+                store(page_at(region, kPages / 4 + 1).base, 201);
+                require(filler.faults == before + 1, "open pages are open");
+                require(is_whole(region, kPages - 1, kPages),
+                        "missing pages are missing in the child");
+                require(filler.faults == before + 2, "and are supplied there");
+                must(region.unprotect(region.range()), "unprotect everything");
+                must(region.protect(page_at(region, 5), Access::read), "protect in the child");
+                store(page_at(region, 5).base, 202);
+                require(filler.faults == before + 3, "protect works in the child");
+                must(region.discard(page_at(region, 6)), "discard in the child");
+                require(is_whole(region, 6, 7), "and is supplied again");
+              });
+              require(child == kSucceeded, "the child");
+              require(filler.faults == before, "the parent saw none of it");
+              require(is_whole(region, 3, 4), "the parent's contents");
+              store(page_at(region, 3).base, 100);
+              require(filler.faults == before + 1, "the parent's pages are still protected");
+              require(is_whole(region, kPages - 1, kPages), "the parent's missing pages");
+              require(filler.faults == before + 2, "are still missing");
+            }));
 }
 
 TEST_P(Fork, ChildMayEndItsRegionAndTheParentGoesOn) {
@@ -133,42 +136,43 @@ TEST_P(Fork, ParentMayEndItsRegionAndTheChildGoesOn) {
 
 TEST_P(Fork, GrandchildrenHaveItToo) {
   EXPECT_EQ(kSucceeded, in_child([] {
-    Filler filler;
-    Region region = make(filler);
-    const End child = in_forked_copy([&] {
-      require(is_whole(region, 1, 2), "child");
-      const End grandchild = in_forked_copy([&] {
-        require(is_whole(region, 1, 2) && is_whole(region, 2, 3), "grandchild");
-        must(region.protect(region.range(), Access::read), "protect");
-        store(region.data(), 1);
-      });
-      require(grandchild == kSucceeded, "the grandchild");
-      require(is_whole(region, 3, 4), "the child after it");
-    });
-    require(child == kSucceeded, "the child");
-    require(is_whole(region, 4, 5), "the parent after it");
-  }));
+              Filler filler;
+              Region region = make(filler);
+              const End child = in_forked_copy([&] {
+                require(is_whole(region, 1, 2), "child");
+                const End grandchild = in_forked_copy([&] {
+                  require(is_whole(region, 1, 2) && is_whole(region, 2, 3), "grandchild");
+                  must(region.protect(region.range(), Access::read), "protect");
+                  store(region.data(), 1);
+                });
+                require(grandchild == kSucceeded, "the grandchild");
+                require(is_whole(region, 3, 4), "the child after it");
+              });
+              require(child == kSucceeded, "the child");
+              require(is_whole(region, 4, 5), "the parent after it");
+            }));
 }
 
 TEST_P(Fork, AbsentRegionsAreNotThere) {
   EXPECT_EQ(kSucceeded, in_child([] {
-    Filler filler;
-    Region region = make(filler, ForkPolicy::absent);
-    require(is_whole(region, 0, 1), "before");
-    std::byte* const page = region.data();
-    require(in_child([page] { store(page, 1); }) == killed_by(SIGSEGV), "nothing is mapped there");
-    const End child = in_forked_copy([&] {
-      require(region.range().empty(), "the child's Region is empty");
-      const auto refused = region.protect({page, Pages{1}}, Access::read);
-      require(!refused && refused.error().number == EBADF, "its operations say so");
-      region = Region();
-      Filler own;
-      Region another = make(own);
-      require(is_whole(another, 1, 2), "the child can have regions of its own");
-    });
-    require(child == kSucceeded, "the child");
-    require(is_whole(region, 1, 2), "the parent goes on");
-  }));
+              Filler filler;
+              Region region = make(filler, ForkPolicy::absent);
+              require(is_whole(region, 0, 1), "before");
+              std::byte* const page = region.data();
+              require(in_child([page] { store(page, 1); }) == killed_by(SIGSEGV),
+                      "nothing is mapped there");
+              const End child = in_forked_copy([&] {
+                require(region.range().empty(), "the child's Region is empty");
+                const auto refused = region.protect({page, Pages{1}}, Access::read);
+                require(!refused && refused.error().number == EBADF, "its operations say so");
+                region = Region();
+                Filler own;
+                Region another = make(own);
+                require(is_whole(another, 1, 2), "the child can have regions of its own");
+              });
+              require(child == kSucceeded, "the child");
+              require(is_whole(region, 1, 2), "the parent goes on");
+            }));
 }
 
 // Threads that fault, protect, discard and supply without a pause, in pages of their own.
@@ -222,59 +226,61 @@ TEST_P(Fork, StormOfForksWhileFourThreadsFault) {
 
 TEST_P(Fork, SeveralThreadsForkAtOnce) {
   EXPECT_EQ(kSucceeded, in_child([] {
-    Filler filler;
-    Region region = make(filler);
-    std::vector<std::thread> threads;
-    for (std::size_t i = 0; i < 3; ++i) {
-      threads.emplace_back([&, i] {
-        for (std::size_t n = 0; n < 10; ++n) {
-          const std::size_t page = i * 10 + n;
-          const End child = in_forked_copy(
-              [&] { require(is_whole(region, page, page + 1), "supplied in the child"); }, 8);
-          require(child == kSucceeded, "each child");
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }));
+              Filler filler;
+              Region region = make(filler);
+              std::vector<std::thread> threads;
+              for (std::size_t i = 0; i < 3; ++i) {
+                threads.emplace_back([&, i] {
+                  for (std::size_t n = 0; n < 10; ++n) {
+                    const std::size_t page = i * 10 + n;
+                    const End child = in_forked_copy(
+                        [&] { require(is_whole(region, page, page + 1), "supplied in the child"); },
+                        8);
+                    require(child == kSucceeded, "each child");
+                  }
+                });
+              }
+              for (std::thread& thread : threads) thread.join();
+            }));
 }
 
 // The child shares the parent's memory until it execs: its faults are served in place.
 TEST_P(Fork, VforkedChildFaultsInTheParentsMemory) {
   EXPECT_EQ(kSucceeded, in_child([] {
-    Filler filler;
-    static Region region;
-    region = make(filler);
-    const pid_t child = ::vfork();
-    if (child == 0) {
-      store(region.data() + 7, 77);
-      ::_exit(0);
-    }
-    require(wait_for(child) == kSucceeded, "the child");
-    require(filler.faults == 1 && load(region.data() + 7) == 77, "its store is here");
-    must(region.protect(region.range(), Access::read), "protect");
-    store(region.data(), 1);
-    require(filler.faults == 2, "the parent goes on");
-    region = Region();
-  }));
+              Filler filler;
+              static Region region;
+              region = make(filler);
+              const pid_t child = ::vfork();
+              if (child == 0) {
+                store(region.data() + 7, 77);
+                ::_exit(0);
+              }
+              require(wait_for(child) == kSucceeded, "the child");
+              require(filler.faults == 1 && load(region.data() + 7) == 77, "its store is here");
+              must(region.protect(region.range(), Access::read), "protect");
+              store(region.data(), 1);
+              require(filler.faults == 2, "the parent goes on");
+              region = Region();
+            }));
 }
 
 TEST_P(Fork, SpawnedProgramsRunWhileThreadsFault) {
   EXPECT_EQ(kSucceeded, in_child([] {
-    Filler filler;
-    Region region = make(filler);
-    std::atomic<bool> stop{false};
-    std::thread other([&] { disturb(region, 0, stop); });
-    for (int i = 0; i < 10; ++i) {
-      char path[] = "/bin/true";
-      char* arguments[] = {path, nullptr};
-      pid_t child = 0;
-      require(::posix_spawn(&child, path, nullptr, nullptr, arguments, environ) == 0, "spawn");
-      require(wait_for(child) == kSucceeded, "/bin/true");
-    }
-    stop = true;
-    other.join();
-  }));
+              Filler filler;
+              Region region = make(filler);
+              std::atomic<bool> stop{false};
+              std::thread other([&] { disturb(region, 0, stop); });
+              for (int i = 0; i < 10; ++i) {
+                char path[] = "/bin/true";
+                char* arguments[] = {path, nullptr};
+                pid_t child = 0;
+                require(::posix_spawn(&child, path, nullptr, nullptr, arguments, environ) == 0,
+                        "spawn");
+                require(wait_for(child) == kSucceeded, "/bin/true");
+              }
+              stop = true;
+              other.join();
+            }));
 }
 
 std::set<int> open_descriptors() {
@@ -289,36 +295,38 @@ std::set<int> open_descriptors() {
 
 TEST(ForkExec, NoDescriptorOfOursSurvivesAnExec) {
   EXPECT_EQ(kSucceeded, in_child([] {
-    const std::set<int> before = open_descriptors();
-    std::vector<Region> regions;
-    for (const BackendId id : kTrapping) {
-      for (const Backing backing : {Backing::anonymous, Backing::memfd}) {
-        RegionOptions options = options_for(id, FaultKind::missing);
-        options.backing = backing;
-        if (auto region = Region::create(page_size(), options)) regions.push_back(std::move(*region));
-      }
-    }
-    for (const DirtyForm form : {DirtyForm::scan, DirtyForm::traps, DirtyForm::ring}) {
-      RegionOptions options;
-      options.dirty = form;
-      if (auto region = Region::create(page_size(), options)) regions.push_back(std::move(*region));
-    }
-    require(regions.size() >= 2, "some regions");
-    const auto check = [&before] {
-      std::size_t ours = 0;
-      for (const int descriptor : open_descriptors()) {
-        if (before.count(descriptor) != 0) continue;
-        require((::fcntl(descriptor, F_GETFD) & FD_CLOEXEC) != 0, "FD_CLOEXEC");
-        ++ours;
-      }
-      require(ours > 0, "there are descriptors");
-    };
-    check();
-    require(in_forked_copy(check) == kSucceeded, "the child's own descriptors too");
-    regions.clear();
-    // The process's own files stay open; nothing is left of the regions.
-    require(open_descriptors().size() <= before.size() + 2, "closed with their regions");
-  }));
+              const std::set<int> before = open_descriptors();
+              std::vector<Region> regions;
+              for (const BackendId id : kTrapping) {
+                for (const Backing backing : {Backing::anonymous, Backing::memfd}) {
+                  RegionOptions options = options_for(id, FaultKind::missing);
+                  options.backing = backing;
+                  if (auto region = Region::create(page_size(), options))
+                    regions.push_back(std::move(*region));
+                }
+              }
+              for (const DirtyForm form : {DirtyForm::scan, DirtyForm::traps, DirtyForm::ring}) {
+                RegionOptions options;
+                options.dirty = form;
+                if (auto region = Region::create(page_size(), options))
+                  regions.push_back(std::move(*region));
+              }
+              require(regions.size() >= 2, "some regions");
+              const auto check = [&before] {
+                std::size_t ours = 0;
+                for (const int descriptor : open_descriptors()) {
+                  if (before.count(descriptor) != 0) continue;
+                  require((::fcntl(descriptor, F_GETFD) & FD_CLOEXEC) != 0, "FD_CLOEXEC");
+                  ++ours;
+                }
+                require(ours > 0, "there are descriptors");
+              };
+              check();
+              require(in_forked_copy(check) == kSucceeded, "the child's own descriptors too");
+              regions.clear();
+              // The process's own files stay open; nothing is left of the regions.
+              require(open_descriptors().size() <= before.size() + 2, "closed with their regions");
+            }));
 }
 
 // The child writes; the parent's tracking must not see it, the child's must.
@@ -329,31 +337,33 @@ TEST(ForkDirty, EachSideTracksItsOwnWrites) {
     options.dirty = form;
     if (!Region::create(page_size(), options)) continue;
     EXPECT_EQ(kSucceeded, in_child([options] {
-      Region region = must(Region::create(kPages * page_size(), options), "create");
-      for (std::size_t i = 0; i < kPages; ++i) store(page_at(region, i).base, 1);
-      must(region.arm_dirty(region.range()), "arm");
-      store(page_at(region, 2).base, 2);
-      const End child = in_forked_copy([&] {
-        std::vector<PageRange> found;
-        must(region.dirty(region.range(), found), "the first look in the child");
-        const bool has_page_2 = std::any_of(found.begin(), found.end(), [&](const PageRange& range) {
-          return range.contains(page_at(region, 2).base);
-        });
-        require(has_page_2, "written before the fork, not reported yet: reported");
-        found.clear();
-        must(region.dirty(region.range(), found), "a quiet look");
-        require(found.empty(), "nothing was written");
-        store(page_at(region, 9).base, 3);
-        must(region.dirty(region.range(), found), "a look after a write");
-        require(found.size() == 1 && found[0] == page_at(region, 9), "exactly that page");
-      });
-      require(child == kSucceeded, "the child");
-      store(page_at(region, 4).base, 5);
-      std::vector<PageRange> found;
-      must(region.dirty(region.range(), found), "the parent's look");
-      require(found.size() == 2 && found[0] == page_at(region, 2) && found[1] == page_at(region, 4),
-              "the parent's own writes, and nothing of the child's");
-    }));
+                Region region = must(Region::create(kPages * page_size(), options), "create");
+                for (std::size_t i = 0; i < kPages; ++i) store(page_at(region, i).base, 1);
+                must(region.arm_dirty(region.range()), "arm");
+                store(page_at(region, 2).base, 2);
+                const End child = in_forked_copy([&] {
+                  std::vector<PageRange> found;
+                  must(region.dirty(region.range(), found), "the first look in the child");
+                  const bool has_page_2 =
+                      std::any_of(found.begin(), found.end(), [&](const PageRange& range) {
+                        return range.contains(page_at(region, 2).base);
+                      });
+                  require(has_page_2, "written before the fork, not reported yet: reported");
+                  found.clear();
+                  must(region.dirty(region.range(), found), "a quiet look");
+                  require(found.empty(), "nothing was written");
+                  store(page_at(region, 9).base, 3);
+                  must(region.dirty(region.range(), found), "a look after a write");
+                  require(found.size() == 1 && found[0] == page_at(region, 9), "exactly that page");
+                });
+                require(child == kSucceeded, "the child");
+                store(page_at(region, 4).base, 5);
+                std::vector<PageRange> found;
+                must(region.dirty(region.range(), found), "the parent's look");
+                require(found.size() == 2 && found[0] == page_at(region, 2) &&
+                            found[1] == page_at(region, 4),
+                        "the parent's own writes, and nothing of the child's");
+              }));
   }
 }
 
@@ -381,7 +391,7 @@ TEST(ForkLift, ForksWhileAnotherThreadLiftsDoNotDeadlock) {
                               });
                               while (lifts == 0) ::usleep(1000);
                               for (int i = 0; i < 60; ++i) {
-                                const End child = wait_for(start_child([] {}, 5));
+                                const End child = wait_for(start_child([] {}, 5), 5);
                                 require(child == kSucceeded, "each child");
                               }
                               stop = true;
@@ -395,20 +405,21 @@ TEST(ForkKernelAccess, ChildsThreadsServeItsSystemCalls) {
   if (!capabilities(BackendId::uffd_thread, Backing::anonymous).kernel_accesses)
     GTEST_SKIP() << "kernel-mode userfaultfd is not allowed";
   EXPECT_EQ(kSucceeded, in_child([] {
-    RegionOptions options = options_for(BackendId::uffd_thread, FaultKind::missing);
-    options.kernel_accesses = true;
-    Region region = must(Region::create(kPages * page_size(), options), "create");
-    Filler filler;
-    must(region.on_fault(Filler::fill, &filler), "on_fault");
-    const End child = in_forked_copy([&] {
-      int ends[2];
-      require(::pipe2(ends, O_CLOEXEC) == 0 && ::write(ends[1], "hello", 5) == 5, "pipe");
-      require(::read(ends[0], page_at(region, 3).base, 5) == 5, "read into a missing page");
-      require(load(page_at(region, 3).base + 4) == 'o', "what was read");
-      require(load(page_at(region, 3).base + 5) == 4, "around it, what was supplied");
-    });
-    require(child == kSucceeded && filler.faults == 0, "the child, by itself");
-  }));
+              RegionOptions options = options_for(BackendId::uffd_thread, FaultKind::missing);
+              options.kernel_accesses = true;
+              Region region = must(Region::create(kPages * page_size(), options), "create");
+              Filler filler;
+              must(region.on_fault(Filler::fill, &filler), "on_fault");
+              const End child = in_forked_copy([&] {
+                int ends[2];
+                require(::pipe2(ends, O_CLOEXEC) == 0 && ::write(ends[1], "hello", 5) == 5, "pipe");
+                require(::read(ends[0], page_at(region, 3).base, 5) == 5,
+                        "read into a missing page");
+                require(load(page_at(region, 3).base + 4) == 'o', "what was read");
+                require(load(page_at(region, 3).base + 5) == 4, "around it, what was supplied");
+              });
+              require(child == kSucceeded && filler.faults == 0, "the child, by itself");
+            }));
 }
 
 // A page that another process holds a copy of cannot be moved; supply copies it then (hazard 22).
@@ -416,17 +427,18 @@ TEST(ForkMove, ABufferSharedWithAChildIsCopied) {
   for (const BackendId id : backends_for(FaultKind::missing)) {
     SCOPED_TRACE(name(id));
     EXPECT_EQ(kSucceeded, in_child([id] {
-      Region region = must(
-          Region::create(4 * page_size(), options_for(id, FaultKind::missing)), "create");
-      std::byte* const buffer = foreign_pages(4, PROT_READ | PROT_WRITE);
-      std::memset(buffer, 0x5a, 4 * page_size());
-      const pid_t child = start_child([] { ::pause(); });
-      const Pages filled = must(region.supply(region.range(), buffer, Supply::move), "supply");
-      require(filled == Pages{4}, "all of it");
-      for (std::size_t i = 0; i < 4; ++i) require(is_whole(region, i, 0x5a), "contents");
-      ::kill(child, SIGKILL);
-      wait_for(child);
-    }));
+                Region region = must(
+                    Region::create(4 * page_size(), options_for(id, FaultKind::missing)), "create");
+                std::byte* const buffer = foreign_pages(4, PROT_READ | PROT_WRITE);
+                std::memset(buffer, 0x5a, 4 * page_size());
+                const pid_t child = start_child([] { ::pause(); });
+                const Pages filled =
+                    must(region.supply(region.range(), buffer, Supply::move), "supply");
+                require(filled == Pages{4}, "all of it");
+                for (std::size_t i = 0; i < 4; ++i) require(is_whole(region, i, 0x5a), "contents");
+                ::kill(child, SIGKILL);
+                wait_for(child);
+              }));
   }
 }
 

@@ -53,19 +53,20 @@ TEST(Nested, AHandlerMayFaultInARegionOfAnotherBackend) {
   for (const BackendId outer : inline_backends_for(FaultKind::missing)) {
     for (const BackendId inner : backends_for(FaultKind::missing)) {
       SCOPED_TRACE(std::string(name(outer)) + " then " + name(inner));
-      EXPECT_EQ(kSucceeded, in_child([outer, inner] {
-                  Region first = must(
-                      Region::create(2 * page_size(), options_for(outer, FaultKind::missing)), "outer");
-                  Region second = must(
-                      Region::create(2 * page_size(), options_for(inner, FaultKind::missing)), "inner");
-                  Ladder ladder{&second, 2, {}, {}};
-                  Opener opener;
-                  must(first.on_fault(Ladder::climb, &ladder), "on_fault");
-                  must(second.on_fault(Opener::open, &opener), "on_fault");
-                  store(first.data(), 5);
-                  require(ladder.faults == 1 && opener.faults == 1, "one fault each");
-                  require(load(page_at(second, 1).base) == 1 && load(first.data()) == 5, "values");
-                }));
+      EXPECT_EQ(
+          kSucceeded, in_child([outer, inner] {
+            Region first = must(
+                Region::create(2 * page_size(), options_for(outer, FaultKind::missing)), "outer");
+            Region second = must(
+                Region::create(2 * page_size(), options_for(inner, FaultKind::missing)), "inner");
+            Ladder ladder{&second, 2, {}, {}};
+            Opener opener;
+            must(first.on_fault(Ladder::climb, &ladder), "on_fault");
+            must(second.on_fault(Opener::open, &opener), "on_fault");
+            store(first.data(), 5);
+            require(ladder.faults == 1 && opener.faults == 1, "one fault each");
+            require(load(page_at(second, 1).base) == 1 && load(first.data()) == 5, "values");
+          }));
     }
   }
 }
@@ -92,11 +93,13 @@ TEST(Nested, AHandlerInAHandlerThreadMayFaultInThread) {
   for (const BackendId inner : inline_backends_for(FaultKind::missing)) {
     SCOPED_TRACE(name(inner));
     EXPECT_EQ(kSucceeded, in_child([inner] {
-                Region first = must(Region::create(2 * page_size(),
-                                                   options_for(BackendId::uffd_thread, FaultKind::missing)),
-                                    "outer");
-                Region second = must(
-                    Region::create(2 * page_size(), options_for(inner, FaultKind::missing)), "inner");
+                Region first =
+                    must(Region::create(2 * page_size(),
+                                        options_for(BackendId::uffd_thread, FaultKind::missing)),
+                         "outer");
+                Region second =
+                    must(Region::create(2 * page_size(), options_for(inner, FaultKind::missing)),
+                         "inner");
                 Ladder ladder{&second, 2, {}, {}};
                 Opener opener;
                 must(first.on_fault(Ladder::climb, &ladder), "on_fault");
@@ -116,43 +119,45 @@ Verdict jump_out(void*, const Fault&) noexcept PAGETRAP_SIGNAL_SAFE { ::siglongj
 TEST(Nested, LeavingAHandlerBySiglongjmpLeavesOtherRegionsAlone) {
   for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
     SCOPED_TRACE(name(id));
-    EXPECT_EQ(kSucceeded, in_child([id] {
-                Region left =
-                    must(Region::create(page_size(), options_for(id, FaultKind::write_protected)), "create");
-                must(left.on_fault(jump_out, nullptr), "on_fault");
-                must(left.protect(left.range(), Access::read), "protect");
-                static int left_times = 0;
-                while (left_times++ < 10) {
-                  if (::sigsetjmp(g_way_out, 1) == 0) {
-                    store(left.data(), 1);
-                    require(false, "the page is closed");
-                  }
-                }
-                Region other =
-                    must(Region::create(page_size(), options_for(id, FaultKind::write_protected)), "create");
-                Opener opener;
-                must(other.on_fault(Opener::open, &opener), "on_fault of another region");
-                must(other.protect(other.range(), Access::read), "protect");
-                store(other.data(), 1);
-                require(opener.faults == 1, "another region");
-              }));
+    EXPECT_EQ(
+        kSucceeded, in_child([id] {
+          Region left = must(
+              Region::create(page_size(), options_for(id, FaultKind::write_protected)), "create");
+          must(left.on_fault(jump_out, nullptr), "on_fault");
+          must(left.protect(left.range(), Access::read), "protect");
+          static int left_times = 0;
+          while (left_times++ < 10) {
+            if (::sigsetjmp(g_way_out, 1) == 0) {
+              store(left.data(), 1);
+              require(false, "the page is closed");
+            }
+          }
+          Region other = must(
+              Region::create(page_size(), options_for(id, FaultKind::write_protected)), "create");
+          Opener opener;
+          must(other.on_fault(Opener::open, &opener), "on_fault of another region");
+          must(other.protect(other.range(), Access::read), "protect");
+          store(other.data(), 1);
+          require(opener.faults == 1, "another region");
+        }));
   }
 }
 
 TEST(Nested, ARegionWhoseHandlerWasLeftBySiglongjmpCanEnd) {
   for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
     SCOPED_TRACE(name(id));
-    EXPECT_EQ(kSucceeded, in_child(
-                              [id] {
-                                Region left = must(Region::create(page_size(),
-                                                                  options_for(id, FaultKind::write_protected)),
-                                                   "create");
-                                must(left.on_fault(jump_out, nullptr), "on_fault");
-                                must(left.protect(left.range(), Access::read), "protect");
-                                if (::sigsetjmp(g_way_out, 1) == 0) store(left.data(), 1);
-                                left = Region();
-                              },
-                              5));
+    EXPECT_EQ(kSucceeded,
+              in_child(
+                  [id] {
+                    Region left = must(
+                        Region::create(page_size(), options_for(id, FaultKind::write_protected)),
+                        "create");
+                    must(left.on_fault(jump_out, nullptr), "on_fault");
+                    must(left.protect(left.range(), Access::read), "protect");
+                    if (::sigsetjmp(g_way_out, 1) == 0) store(left.data(), 1);
+                    left = Region();
+                  },
+                  5));
   }
 }
 

@@ -134,8 +134,7 @@ TEST(Stacks, AlternateStackIsFreedWithItsThread) {
   ASSERT_TRUE(ensure_alternate_stack());
   std::thread([] { static_cast<void>(ensure_alternate_stack()); }).join();
   const std::size_t before = count_mappings();
-  for (int i = 0; i < 300; ++i)
-    std::thread([] { ASSERT_TRUE(ensure_alternate_stack()); }).join();
+  for (int i = 0; i < 300; ++i) std::thread([] { ASSERT_TRUE(ensure_alternate_stack()); }).join();
   EXPECT_LE(count_mappings(), before + 20);
 }
 

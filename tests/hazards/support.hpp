@@ -4,8 +4,10 @@
 #pragma once
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -62,7 +64,21 @@ T must(Result<T> result, const char* what) {
   return std::move(result).value();
 }
 
-inline End wait_for(pid_t child) {
+/// Waits for a child; one that does not end within `seconds` hangs and is killed. (Its own alarm is
+/// not enough: it may hang with all signals blocked.)
+inline End wait_for(pid_t child, unsigned seconds = 20) {
+  const int handle = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));
+  pollfd ended{handle, POLLIN, 0};
+  int ready = 0;
+  // SA_RESTART does not hold for poll: a timer's signal begins the wait anew.
+  while ((ready = ::poll(&ended, 1, static_cast<int>(seconds + 1) * 1000)) < 0 && errno == EINTR) {
+  }
+  if (handle >= 0) ::close(handle);
+  if (ready == 0) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    return killed_by(SIGALRM);
+  }
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
@@ -82,6 +98,7 @@ pid_t start_child(Work work, unsigned seconds = 20) {
   const pid_t child = ::fork();
   if (child != 0) return child;
   ::alarm(seconds);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   no_core_dumps();
   work();
   ::_exit(0);
@@ -93,18 +110,19 @@ pid_t start_child(Work work, unsigned seconds = 20) {
 template <class Work>
 End in_child(Work work, unsigned seconds = 20) {
   return wait_for(start_child(
-      [&work] {
-        ::signal(SIGSEGV, SIG_DFL);
-        ::signal(SIGBUS, SIG_DFL);
-        work();
-      },
-      seconds));
+                      [&work] {
+                        ::signal(SIGSEGV, SIG_DFL);
+                        ::signal(SIGBUS, SIG_DFL);
+                        work();
+                      },
+                      seconds),
+                  seconds);
 }
 
 /// A child that keeps the parent's regions and handlers.
 template <class Work>
 End in_forked_copy(Work work, unsigned seconds = 20) {
-  return wait_for(start_child(work, seconds));
+  return wait_for(start_child(work, seconds), seconds);
 }
 
 inline constexpr std::array kTrapping = {BackendId::uffd_inline, BackendId::uffd_thread,

@@ -36,9 +36,9 @@ TEST(Unmapping, RegionsComeAndGoWhileOthersFault) {
     SCOPED_TRACE(name(id));
     EXPECT_EQ(kSucceeded, in_child([id] {
                 Opener opener;
-                Region region = must(Region::create(8 * page_size(),
-                                                    options_for(id, FaultKind::write_protected)),
-                                     "create");
+                Region region = must(
+                    Region::create(8 * page_size(), options_for(id, FaultKind::write_protected)),
+                    "create");
                 must(region.on_fault(Opener::open, &opener), "on_fault");
                 std::atomic<bool> stop{false};
                 std::vector<std::thread> faulting;
@@ -99,37 +99,37 @@ TEST(Unmapping, EndingARegionWaitsForItsHandlers) {
   }
 }
 
-// The only handler thread is busy, a second thread sleeps in the kernel on a page of another region,
-// and that region ends. The sleeper must be woken: onto SIGSEGV, since its memory is gone, and not
-// onto a page of zeroes.
+// The only handler thread is busy, a second thread sleeps in the kernel on a page of another
+// region, and that region ends. The sleeper must be woken: onto SIGSEGV, since its memory is gone,
+// and not onto a page of zeroes.
 TEST(Unmapping, AThreadThatSleepsOnAPageIsWokenWhenItsRegionEnds) {
   if (!capabilities(BackendId::uffd_thread, Backing::anonymous).handler_thread)
     GTEST_SKIP() << "no userfaultfd here";
-  EXPECT_EQ(killed_by(SIGSEGV), in_child(
-                                    [] {
-                                      const auto options =
-                                          options_for(BackendId::uffd_thread, FaultKind::missing);
-                                      Region busy = must(Region::create(page_size(), options), "create");
-                                      auto ending = std::make_unique<Region>(
-                                          must(Region::create(page_size(), options), "create"));
-                                      static Gate gate;
-                                      static Opener opener;
-                                      must(busy.on_fault(Gate::hold, &gate), "on_fault");
-                                      must(ending->on_fault(Opener::open, &opener), "on_fault");
-                                      std::thread first([&busy] { store(busy.data(), 1); });
-                                      while (!gate.entered) ::usleep(500);
-                                      std::byte* const page = ending->data();
-                                      std::thread sleeper([page] {
-                                        store(page, 1);
-                                        require(false, "the page is gone");
-                                      });
-                                      ::usleep(100'000);
-                                      ending.reset();
-                                      gate.open = true;
-                                      first.join();
-                                      sleeper.join();
-                                    },
-                                    5));
+  EXPECT_EQ(killed_by(SIGSEGV),
+            in_child(
+                [] {
+                  const auto options = options_for(BackendId::uffd_thread, FaultKind::missing);
+                  Region busy = must(Region::create(page_size(), options), "create");
+                  auto ending = std::make_unique<Region>(
+                      must(Region::create(page_size(), options), "create"));
+                  static Gate gate;
+                  static Opener opener;
+                  must(busy.on_fault(Gate::hold, &gate), "on_fault");
+                  must(ending->on_fault(Opener::open, &opener), "on_fault");
+                  std::thread first([&busy] { store(busy.data(), 1); });
+                  while (!gate.entered) ::usleep(500);
+                  std::byte* const page = ending->data();
+                  std::thread sleeper([page] {
+                    store(page, 1);
+                    require(false, "the page is gone");
+                  });
+                  ::usleep(100'000);
+                  ending.reset();
+                  gate.open = true;
+                  first.join();
+                  sleeper.join();
+                },
+                5));
 }
 
 // The same addresses, another region: its faults are its own.
@@ -159,9 +159,9 @@ TEST(Unmapping, PagesUnmappedBehindOurBackAreAnError) {
   for (const BackendId id : backends_for(FaultKind::write_protected)) {
     SCOPED_TRACE(name(id));
     EXPECT_EQ(kSucceeded, in_child([id] {
-                Region region = must(Region::create(8 * page_size(),
-                                                    options_for(id, FaultKind::write_protected)),
-                                     "create");
+                Region region = must(
+                    Region::create(8 * page_size(), options_for(id, FaultKind::write_protected)),
+                    "create");
                 Opener opener;
                 must(region.on_fault(Opener::open, &opener), "on_fault");
                 require(::munmap(page_at(region, 4).base, page_size()) == 0, "munmap");
@@ -193,8 +193,8 @@ TEST(Unmapping, ContentsComeAndGoWhileThreadsFault) {
                          [](void*, const Fault& fault) noexcept {
                            const bool done =
                                fault.kind == FaultKind::missing
-                                   ? static_cast<bool>(fault.region->supply(
-                                         fault.page, ones.data(), Supply::copy))
+                                   ? static_cast<bool>(fault.region->supply(fault.page, ones.data(),
+                                                                            Supply::copy))
                                    : static_cast<bool>(fault.region->unprotect(fault.page));
                            return done ? Verdict::resolved : Verdict::not_mine;
                          },
@@ -211,7 +211,8 @@ TEST(Unmapping, ContentsComeAndGoWhileThreadsFault) {
                 }
                 for (std::size_t n = 0; n < 3000; ++n) {
                   const PageRange page = page_at(region, n % kPages);
-                  // Only this thread empties pages, so one that is open stays so until it is discarded.
+                  // Only this thread empties pages, so one that is open stays so until it is
+                  // discarded.
                   if (n % 3 == 0 && region.page_state(page.base) == PageState::read_write)
                     must(region.protect(page, Access::read), "protect");
                   must(region.discard(page), "discard");

@@ -1,0 +1,328 @@
+// Running out: of mappings, address space, descriptors, threads, locked memory. A refusal is an
+// Error that says what to do, the process goes on, and nothing of what failed stays behind.
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "hazards/support.hpp"
+#include "sys/injection.hpp"
+
+namespace pagetrap::hazards {
+namespace {
+
+// Protects every second page until the backend refuses. Returns how many it did.
+std::size_t scatter(Region& region, std::size_t pages, Error& refusal) {
+  for (std::size_t i = 0; i < pages; i += 2) {
+    if (const auto done = region.protect(page_at(region, i), Access::read); !done) {
+      refusal = done.error();
+      return i / 2;
+    }
+  }
+  return pages / 2;
+}
+
+constexpr std::size_t kMostMappings = 200'000;  // a machine with more has another problem
+
+bool says_what_to_do(const Error& error) {
+  return *error.operation != '\0' && *error.remedy != '\0' && !describe(error).empty();
+}
+
+TEST(Limits, MprotectOutOfMappingsIsAnErrorWithARemedy) {
+  if (max_map_count() > kMostMappings) GTEST_SKIP() << "vm.max_map_count is raised here";
+  EXPECT_EQ(kSucceeded, in_child([] {
+              const std::size_t pages = 2 * max_map_count() + 2000;
+              Region region =
+                  must(Region::create(pages * page_size(),
+                                      options_for(BackendId::mprotect, FaultKind::write_protected)),
+                       "create");
+              Opener opener;
+              must(region.on_fault(Opener::open, &opener), "on_fault");
+              Error refusal;
+              const std::size_t done = scatter(region, pages, refusal);
+              require(done < pages / 2 && refusal.number == ENOMEM, "ENOMEM");
+              require(says_what_to_do(refusal), "a remedy");
+              require(refusal.range.length == Pages{1}, "its range");
+              // What a fault's handler can still do: open a page whose neighbours are open as well.
+              store(page_at(region, 20).base, 1);
+              require(opener.faults == 1, "a fault at the limit");
+              // Giving some back makes room again, for us and for everybody.
+              must(region.unprotect({region.data(), Pages{2000}}), "unprotect");
+              void* const block = std::malloc(1_MiB);
+              require(block != nullptr, "malloc");
+              std::free(block);
+              std::thread([] {}).join();
+              must(region.protect(page_at(region, 100), Access::read), "protect again");
+              region = Region();
+              require(count_mappings() < 1000, "all mappings are given back");
+            }));
+}
+
+TEST(Limits, UserfaultfdGoesOnWhereMprotectFails) {
+  const auto able = backends_for(FaultKind::write_protected);
+  for (const BackendId id : able) {
+    if (!capabilities(id, Backing::anonymous).no_splits) continue;
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(kSucceeded, in_child([id] {
+                const std::size_t pages = 2 * std::min(max_map_count(), kMostMappings) + 2000;
+                Region region = must(Region::create(pages * page_size(),
+                                                    options_for(id, FaultKind::write_protected)),
+                                     "create");
+                Opener opener;
+                must(region.on_fault(Opener::open, &opener), "on_fault");
+                Error refusal;
+                require(scatter(region, pages, refusal) == pages / 2, "every second page");
+                require(count_mappings() < 200, "no mappings were split");
+                store(page_at(region, pages - 2).base, 1);
+                store(page_at(region, pages - 1).base, 1);
+                require(opener.faults == 1, "exactly the protected pages fault");
+              }));
+  }
+}
+
+// On kernels without guard markers (before 6.13) guards are PROT_NONE and cost mappings; they must
+// leave half of them to the rest of the process.
+TEST(Limits, GuardsWithoutMarkersStopAtHalfOfTheMappings) {
+  if (max_map_count() > kMostMappings) GTEST_SKIP() << "vm.max_map_count is raised here";
+  EXPECT_EQ(kSucceeded, in_child([] {
+              const std::size_t pages = 2 * max_map_count();
+              RegionOptions options = options_for(BackendId::mprotect, FaultKind::write_protected);
+              options.backing = Backing::memfd;  // drops contents without madvise
+              Region region = must(Region::create(pages * page_size(), options), "create");
+              Opener opener;
+              must(region.on_fault(Opener::open, &opener), "on_fault");
+              sys::inject(sys::Call::madvise, EINVAL, 0, 1 << 30);
+              std::size_t guards = 0;
+              Error refusal;
+              for (std::size_t i = 0; i < pages; i += 2) {
+                if (const auto done = region.guard(page_at(region, i)); !done) {
+                  refusal = done.error();
+                  break;
+                }
+                ++guards;
+              }
+              require(refusal.number == ENOMEM && says_what_to_do(refusal), "ENOMEM, a remedy");
+              require(guards >= max_map_count() / 4 - 1 && guards <= max_map_count() / 2, "half");
+              require(region.page_state(page_at(region, 2 * guards).base) != PageState::guard,
+                      "a guard that was refused is not one");
+              void* const block = std::malloc(64_MiB);
+              require(block != nullptr, "malloc still works");
+              std::free(block);
+              std::thread([] {}).join();
+              must(region.unguard(page_at(region, 0)), "unguard");
+              must(region.guard(page_at(region, 0)), "which makes room for one");
+              sys::inject(sys::Call::none, 0);
+              region = Region();
+              // The count is the process's: another region may use what this one gave back.
+              region = must(Region::create(4 * page_size(), options), "create");
+              sys::inject(sys::Call::madvise, EINVAL, 0, 1 << 30);
+              must(region.guard(page_at(region, 0)), "a new region's guard");
+            }));
+}
+
+void limit(__rlimit_resource resource, rlim_t most) {
+  rlimit now{};
+  ::getrlimit(resource, &now);
+  now.rlim_cur = most;
+  require(::setrlimit(resource, &now) == 0, "setrlimit");
+}
+
+std::size_t address_space_used() {
+  std::FILE* const file = std::fopen("/proc/self/statm", "re");
+  unsigned long pages = 0;
+  require(file != nullptr && std::fscanf(file, "%lu", &pages) == 1, "statm");
+  std::fclose(file);
+  return pages * page_size();
+}
+
+TEST(Limits, AddressSpace) {
+  for (const BackendId id : kTrapping) {
+    for (const Backing backing : {Backing::anonymous, Backing::memfd}) {
+      if (!capabilities(id, backing).faults.has(FaultKind::write_protected)) continue;
+      SCOPED_TRACE(name(id));
+      EXPECT_EQ(kSucceeded, in_child([id, backing] {
+                  RegionOptions options = options_for(id, FaultKind::write_protected);
+                  options.backing = backing;
+                  options.dirty = DirtyForm::traps;
+                  // A first region makes what is made once. Then room for 64 MiB more, no more.
+                  { const Region first = must(Region::create(page_size(), options), "first"); }
+                  const std::size_t used = address_space_used();
+                  limit(RLIMIT_AS, used + 64_MiB);
+                  const auto refused = Region::create(1_GiB, options);
+                  require(!refused && refused.error().number == ENOMEM, "ENOMEM");
+                  // A region that fits, whose tables do not: at each of several sizes near the
+                  // limit.
+                  for (std::size_t size = 50_MiB; size < 66_MiB; size += 256_KiB) {
+                    const auto tight = Region::create(size, options);
+                    require(tight || tight.error().number == ENOMEM, "made or ENOMEM");
+                  }
+                  require(address_space_used() <= used + 2_MiB, "nothing stays behind");
+                  Region small = must(Region::create(1_MiB, options), "a small one");
+                  Opener opener;
+                  must(small.on_fault(Opener::open, &opener), "on_fault");
+                  must(small.protect(small.range(), Access::read), "protect");
+                  store(small.data(), 1);
+                }))
+          << "backing " << static_cast<int>(backing);
+    }
+  }
+}
+
+TEST(Limits, Descriptors) {
+  for (const Backing backing : {Backing::anonymous, Backing::memfd}) {
+    for (const BackendId id : kTrapping) {
+      if (!capabilities(id, backing).faults.has(FaultKind::missing)) continue;
+      SCOPED_TRACE(std::string(name(id)) + (backing == Backing::memfd ? ", memfd" : ""));
+      EXPECT_EQ(kSucceeded, in_child([id, backing] {
+                  RegionOptions options = options_for(id, FaultKind::missing);
+                  options.backing = backing;
+                  static_cast<void>(features());
+                  std::size_t made_at = 0;
+                  // One more descriptor allowed each time, until creation succeeds.
+                  for (std::size_t allowed = 3; allowed < 40 && made_at == 0; ++allowed) {
+                    limit(RLIMIT_NOFILE, allowed);
+                    const auto region = Region::create(page_size(), options);
+                    if (region) made_at = allowed;
+                    if (!region)
+                      require(region.error().number == EMFILE || region.error().number == EACCES,
+                              "EMFILE");
+                  }
+                  require(made_at != 0, "at last");
+                  limit(RLIMIT_NOFILE, 64);
+                  Region region = must(Region::create(page_size(), options), "with enough of them");
+                  Opener opener;
+                  must(region.on_fault(Opener::open, &opener), "on_fault");
+                  store(region.data(), 1);
+                  require(opener.faults == 1, "works");
+                }));
+    }
+  }
+}
+
+// Whoever meets the limit first must not be told for the rest of its life that the kernel lacks
+// something, nor be given another backend without a word.
+TEST(Limits, DescriptorsWhileProbing) {
+  if (backends()[0].available == false) GTEST_SKIP() << "no userfaultfd here";
+  // A fresh process: this one has probed already. The child re-executes this very test program.
+  const End end = in_child([] {
+    ::setenv("PAGETRAP_HAZARDS_PROBE", "1", 1);
+    ::execl("/proc/self/exe", "hazards_limits", "--gtest_filter=Limits.Probe", nullptr);
+  });
+  EXPECT_EQ(kSucceeded, end);
+}
+
+TEST(Limits, Probe) {
+  if (std::getenv("PAGETRAP_HAZARDS_PROBE") == nullptr)
+    GTEST_SKIP() << "run by DescriptorsWhileProbing";
+  rlimit before{};
+  ASSERT_EQ(0, ::getrlimit(RLIMIT_NOFILE, &before));
+  rlimit tight = before;
+  tight.rlim_cur = 3;
+  ASSERT_EQ(0, ::setrlimit(RLIMIT_NOFILE, &tight));
+  RegionOptions options;
+  options.faults = FaultKind::write_protected;
+  const auto while_tight = Region::create(page_size(), options);
+  ASSERT_EQ(0, ::setrlimit(RLIMIT_NOFILE, &before));
+  const auto after = Region::create(page_size(), options);
+  ASSERT_TRUE(after);
+  EXPECT_NE(BackendId::mprotect, after->backend()) << "there are descriptors enough now";
+}
+
+void become_nobody() {
+  constexpr uid_t kNobody = 65534;
+  if (::getuid() != 0) return;
+  require(::setresgid(kNobody, kNobody, kNobody) == 0, "setresgid");
+  require(::setresuid(kNobody, kNobody, kNobody) == 0, "setresuid");
+}
+
+TEST(Limits, Threads) {
+  if (!capabilities(BackendId::uffd_thread, Backing::anonymous).handler_thread)
+    GTEST_SKIP() << "no userfaultfd here";
+  EXPECT_EQ(kSucceeded, in_child([] {
+              become_nobody();
+              limit(RLIMIT_NPROC, 0);
+              RegionOptions options = options_for(BackendId::uffd_thread, FaultKind::missing);
+              options.handler_threads = 4;
+              const auto refused = Region::create(page_size(), options);
+              require(!refused && refused.error().number == EAGAIN, "EAGAIN");
+              require(says_what_to_do(refused.error()), "a remedy");
+              // Other backends need none.
+              Region region = must(Region::create(page_size(), options_for(BackendId::uffd_inline,
+                                                                           FaultKind::missing)),
+                                   "in the faulting thread");
+              Opener opener;
+              must(region.on_fault(Opener::open, &opener), "on_fault");
+              store(region.data(), 1);
+            }));
+}
+
+TEST(Limits, LockedMemory) {
+  EXPECT_EQ(kSucceeded, in_child([] {
+              become_nobody();
+              limit(RLIMIT_MEMLOCK, 16_MiB);
+              if (::mlockall(MCL_FUTURE | MCL_ONFAULT) != 0) return;
+              for (const BackendId id : backends_for(FaultKind::write_protected)) {
+                const auto options = options_for(id, FaultKind::write_protected);
+                const auto refused = Region::create(1_GiB, options);
+                require(!refused &&
+                            (refused.error().number == EAGAIN || refused.error().number == ENOMEM),
+                        "EAGAIN or ENOMEM");
+                Region region = must(Region::create(64_KiB, options), "a small one");
+                Opener opener;
+                must(region.on_fault(Opener::open, &opener), "on_fault");
+                must(region.protect(region.range(), Access::read), "protect");
+                store(region.data(), 1);
+                require(opener.faults == 1, "locked memory can be protected");
+              }
+            }));
+}
+
+// The ring needs locked memory for its buffers. Where it is refused, `best` must not fail.
+TEST(Limits, LockedMemoryForTheDirtyRing) {
+  EXPECT_EQ(kSucceeded, in_child([] {
+              become_nobody();
+              limit(RLIMIT_MEMLOCK, 0);
+              RegionOptions options;
+              options.dirty = DirtyForm::ring;
+              const auto ring = Region::create(64_KiB, options);
+              if (!ring)
+                require(ring.error().number != 0 && !describe(ring.error()).empty(), "says why");
+              options.dirty = DirtyForm::best;
+              Region region = must(Region::create(64_KiB, options), "best");
+              must(region.arm_dirty(region.range()), "arm");
+              store(region.data(), 1);
+              std::vector<PageRange> found;
+              require(must(region.dirty(region.range(), found), "dirty") == Pages{1}, "one page");
+            }));
+}
+
+// The kernel may ask for another try while an event is unread (hazard 3).
+TEST(Limits, AgainIsTriedAgain) {
+  for (const BackendId id : {BackendId::uffd_inline, BackendId::uffd_thread}) {
+    if (!capabilities(id, Backing::anonymous).faults.has(FaultKind::missing)) continue;
+    EXPECT_EQ(
+        kSucceeded, in_child([id] {
+          const FaultSet faults = FaultKind::missing | FaultKind::write_protected;
+          Region region = must(Region::create(4 * page_size(), options_for(id, faults)), "create");
+          std::byte* const buffer = foreign_pages(1, PROT_READ | PROT_WRITE);
+          sys::inject(sys::Call::uffd_copy, EAGAIN, 0, 5);
+          require(must(region.supply(page_at(region, 0), buffer, Supply::copy), "copy") == Pages{1},
+                  "a page");
+          sys::inject(sys::Call::uffd_zero, EAGAIN, 0, 5);
+          must(region.supply(page_at(region, 1), nullptr, Supply::zero), "zero");
+          sys::inject(sys::Call::uffd_write_protect, EAGAIN, 0, 5);
+          must(region.protect(page_at(region, 0), Access::read), "protect");
+          sys::inject(sys::Call::uffd_write_protect, EAGAIN, 0, 5);
+          must(region.unprotect(page_at(region, 0)), "unprotect");
+          // For ever is an error, not a hang.
+          sys::inject(sys::Call::uffd_copy, EAGAIN, 0, 1 << 30);
+          const auto refused = region.supply(page_at(region, 2), buffer, Supply::copy);
+          require(!refused && refused.error().number == EAGAIN, "EAGAIN");
+        }));
+  }
+}
+
+}  // namespace
+}  // namespace pagetrap::hazards
