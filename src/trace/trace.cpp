@@ -195,7 +195,7 @@ bool configure_from_environment() {
 }
 
 // Last in this file: after the objects that it uses.
-[[maybe_unused]] const bool g_configured = configure_from_environment();
+[[maybe_unused]] const bool kConfigured = configure_from_environment();
 
 }  // namespace
 }  // namespace v0

@@ -163,7 +163,7 @@ std::size_t read_max_map_count() noexcept {
   return limit != 0 ? limit : kDefault;
 }
 
-const std::size_t g_max_map_count = read_max_map_count();
+const std::size_t kMaxMapCount = read_max_map_count();
 
 }  // namespace
 
@@ -178,7 +178,7 @@ bool has_feature(const char* id) {
   return false;
 }
 
-std::size_t max_map_count() noexcept PAGETRAP_SIGNAL_SAFE { return g_max_map_count; }
+std::size_t max_map_count() noexcept PAGETRAP_SIGNAL_SAFE { return kMaxMapCount; }
 
 std::string kernel_release() {
   utsname system{};
