@@ -51,8 +51,7 @@ int call(long result) noexcept { return result < 0 ? errno : 0; }
 
 constinit thread_local ThreadState thread_state{};
 
-ErrnoSaver::ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE : saved_(errno) {}
-ErrnoSaver::~ErrnoSaver() PAGETRAP_SIGNAL_SAFE { errno = saved_; }
+int* ErrnoSaver::errno_address() noexcept PAGETRAP_SIGNAL_SAFE { return &errno; }
 
 [[gnu::hot]] int change_protection(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const int error = injected(Call::mprotect)) return error;

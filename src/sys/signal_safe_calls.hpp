@@ -23,12 +23,14 @@ namespace pagetrap::sys {
 /// its errno.
 class ErrnoSaver {
  public:
-  ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE;
-  ~ErrnoSaver() PAGETRAP_SIGNAL_SAFE;
+  ErrnoSaver() noexcept PAGETRAP_SIGNAL_SAFE : where_(errno_address()), saved_(*where_) {}
+  ~ErrnoSaver() PAGETRAP_SIGNAL_SAFE { *where_ = saved_; }
   ErrnoSaver(const ErrnoSaver&) = delete;
   ErrnoSaver& operator=(const ErrnoSaver&) = delete;
 
  private:
+  static int* errno_address() noexcept PAGETRAP_SIGNAL_SAFE;
+  int* where_;
   int saved_;
 };
 

@@ -57,9 +57,16 @@ void forget_current_thread() noexcept {
 
 int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return sys::this_thread().handler_depth; }
 
-[[gnu::hot]] FaultKind classify(const RegionState& state, const std::byte* address, bool write,
-                                bool present) noexcept PAGETRAP_SIGNAL_SAFE {
-  switch (state.pages.get(address)) {
+namespace {
+
+[[gnu::always_inline]] inline FaultKind kind_of(const RegionState& state, const std::byte* address,
+                                                bool write, bool present) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  // What most faults are, without the jump table below.
+  const PageState known = state.pages.get(address);
+  if (known == PageState::read && write) [[likely]]
+    return FaultKind::write_protected;
+  switch (known) {
     case PageState::missing:
       // With both kinds asked for, a page that another thread filled in the backing is minor. In
       // the faulting thread the kernel does not say which it was; the page cache knows.
@@ -82,6 +89,13 @@ int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return sys::this_thread().ha
   if (state.wants(FaultKind::minor)) return FaultKind::minor;
   if (state.wants(FaultKind::missing) || state.liftable) return FaultKind::missing;
   return write ? FaultKind::write_protected : FaultKind::no_access;
+}
+
+}  // namespace
+
+FaultKind classify(const RegionState& state, const std::byte* address, bool write,
+                   bool present) noexcept PAGETRAP_SIGNAL_SAFE {
+  return kind_of(state, address, write, present);
 }
 
 [[gnu::hot]] Verdict deliver(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -142,7 +156,7 @@ namespace {
   if (special) [[unlikely]] {
     ours = dispatch_special(*state, fault, code, facts.translated);
   } else {
-    fault.kind = classify(*state, fault.address, facts.write, facts.translated);
+    fault.kind = kind_of(*state, fault.address, facts.write, facts.translated);
     const HandlerSlot slot = state->current_handler();
     ours = slot.handler != nullptr && slot.handler(slot.self, fault) != Verdict::not_mine;
   }

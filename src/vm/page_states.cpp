@@ -94,6 +94,16 @@ bool PageStates::claim(const void* page, PageState expected) noexcept PAGETRAP_S
   return false;
 }
 
+void PageStates::drop_claims(PageRange range, PageState as) noexcept {
+  for (std::byte* page = first_changed(range.base, range.end()); page < range.end();
+       page += page_size()) {
+    if (claimed(page)) set_one(page, as);
+    // At each page of the table: is it worth reading?
+    if ((index_of(page) & (page_size() - 1)) == page_size() - 1)
+      page = first_changed(page + page_size(), range.end()) - page_size();
+  }
+}
+
 std::byte* PageStates::first_changed(std::byte* from, std::byte* end) const noexcept {
   // mincore(2) of the table: a page of it that was never written is not in core. Each stands for
   // 4096 pages of the region.

@@ -54,6 +54,9 @@ class PageStates {
     return byte_of(page).load(std::memory_order_acquire) == claim_byte();
   }
 
+  /// In a fork()ed child: claims of threads that do not exist here end, and the pages are `as`.
+  void drop_claims(PageRange range, PageState as) noexcept;
+
   [[nodiscard]] PageState initial() const noexcept PAGETRAP_SIGNAL_SAFE {
     return initial_.load(std::memory_order_relaxed);
   }

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -340,6 +341,7 @@ class Round {
     while (goes_on()) {
       const pid_t child = ::fork();
       if (child == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         // A child has no timers; an alarm would meet the handler above.
         ::signal(SIGALRM, SIG_DFL);
         ::alarm(kGrace / 2);
@@ -410,16 +412,17 @@ bool run_in_child(const Plan& plan, unsigned round) {
   if (child == 0) {
     const rlimit no_core{0, 0};
     ::setrlimit(RLIMIT_CORE, &no_core);
-    ::setpgid(0, 0);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::make_unique<Round>(plan)->run();
     ::_exit(0);
   }
   if (child < 0) return false;
+  ::setpgid(child, child);
   const int handle = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));
   pollfd ended{handle, POLLIN, 0};
   const int ready = ::poll(&ended, 1, static_cast<int>(plan.seconds + kGrace) * 1000);
   ::close(handle);
-  if (ready == 0) ::kill(-child, SIGKILL);
+  ::kill(-child, SIGKILL);  // also what it left behind
   int status = 0;
   ::waitpid(child, &status, 0);
   if (ready != 0 && status == 0) return true;

@@ -224,8 +224,13 @@ Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE
   return close_and(state, range, PageState::evicted, zap_mappings);
 }
 
-// mprotect rights survive fork().
-Outcome rearm(RegionState&) noexcept { return kDone; }
+// mprotect rights survive fork(). A claim of another thread of the parent does too, and nobody here
+// would ever end it; the page it was filling is closed still.
+Outcome rearm(RegionState& state) noexcept {
+  state.pages.drop_claims(
+      state.range, state.wants(FaultKind::missing) ? PageState::missing : PageState::evicted);
+  return kDone;
+}
 
 }  // namespace
 

@@ -13,7 +13,10 @@ namespace {
 
 Outcome attach(RegionState&) { return kDone; }
 void detach(RegionState&) noexcept {}
-Outcome rearm(RegionState&) noexcept { return kDone; }
+Outcome rearm(RegionState& state) noexcept {
+  state.pages.drop_claims(state.range, PageState::missing);
+  return kDone;
+}
 
 Outcome protect(RegionState& state, PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageState after = access == Access::none ? PageState::none : PageState::read;
