@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <mutex>
@@ -32,10 +31,6 @@ Channels& channels() {
   static auto* const the_channels = new Channels;  // leaked: see registry.cpp
   return *the_channels;
 }
-
-// Set in a handler thread whose channel ended inside its own handler.
-constinit thread_local bool t_leave = false;
-void leave_after_handler() noexcept { t_leave = true; }
 
 constexpr std::size_t kBatch = 16;  // messages a thread takes at once; more starves its siblings
 
@@ -180,24 +175,11 @@ void Channel::stop_one(std::byte* sentinel) noexcept {
   if (moved != MAP_FAILED) ::munmap(moved, page_size());
 }
 
+// Not inside one of these threads: they run handlers of regions that hold this channel, and the end
+// of a region waits for its handlers.
 void Channel::stop_threads() noexcept {
-  // The last region of a channel may end inside one of its own handler threads: that one cannot
-  // answer its sentinel, leaves by itself after the handler's return, and takes nothing with it.
-  const bool inside = std::any_of(threads_.begin(), threads_.end(), [](const std::thread& thread) {
-    return thread.get_id() == std::this_thread::get_id();
-  });
-  if (inside) leave_after_handler();
-  for (std::size_t i = 0; i < threads_.size(); ++i) {
-    if (threads_[i].get_id() == std::this_thread::get_id()) continue;
-    stop_one(sentinels_.data() + bytes(Pages{i}));
-  }
-  for (std::thread& thread : threads_) {
-    if (thread.get_id() == std::this_thread::get_id()) {
-      thread.detach();
-    } else {
-      thread.join();
-    }
-  }
+  for (std::size_t i = 0; i < threads_.size(); ++i) stop_one(sentinels_.data() + bytes(Pages{i}));
+  for (std::thread& thread : threads_) thread.join();
   threads_.clear();
 }
 
@@ -222,7 +204,6 @@ void Channel::serve() noexcept {
           reinterpret_cast<const std::byte*>(messages[i].arg.pagefault.address);
       if (!sentinels.contains(address)) {
         handle_pagefault(uffd, messages[i]);
-        if (t_leave) return;  // the channel is gone
         continue;
       }
       // Two sentinels in one batch are for two threads: this one serves both by ending, and lets
