@@ -212,7 +212,9 @@ void Channel::serve() noexcept {
       if (stopping) {
         sys::uffd_wake(uffd, page_of(address));
       } else {
-        sys::uffd_zero(uffd, page_of(address), done);
+        // If that is refused, plain memory will do: ending the registration wakes the toucher too.
+        if (sys::uffd_zero(uffd, page_of(address), done) != 0)
+          sys::uffd_unregister(uffd, page_of(address));
         stopping = true;
       }
     }

@@ -17,6 +17,7 @@
 // Other processes that write our memory (process_vm_writev, ptrace) are counted in their own usage:
 // use DirtyForm::scan where that happens.
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <optional>
 
@@ -70,6 +71,10 @@ class RingTracker final : public ScanTracker {
   }
   Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
   Outcome rearm_in_child(RegionState& state) noexcept override;
+  // Pages filled or opened by a call of ours are written without a fault that could be sampled.
+  void opened(PageRange) noexcept PAGETRAP_SIGNAL_SAFE override {
+    changed_without_fault_.store(true, std::memory_order_release);
+  }
 
   void take(std::byte* page) {
     if (range_.contains(page)) pending_.push_back(page);
@@ -85,6 +90,7 @@ class RingTracker final : public ScanTracker {
   PageRange range_;
   std::vector<std::byte*> pending_;  // pages of faults since the last collect, unsorted
   bool scan_all_ = true;             // what the ring knows is not all there is
+  std::atomic<bool> changed_without_fault_{false};
 };
 
 // Reads the rings and gives the samples to their regions.
@@ -157,6 +163,7 @@ Result<Pages> RingTracker::collect(RegionState& state, PageRange range,
   const std::lock_guard guard(all.lock);
   if (!all.ring) return ScanTracker::collect(state, range, out);  // a fork()ed child, see below
   synchronise(all);
+  if (changed_without_fault_.exchange(false, std::memory_order_acq_rel)) must_scan();
   if (!scan_all_) return collect_pending(range, out);
   const auto found = ScanTracker::collect(state, range, out);
   // Faults from here on are either sampled, or make the next look scan again.

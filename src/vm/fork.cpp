@@ -14,6 +14,7 @@
 #include <pagetrap/core/signal_safe_text.hpp>
 
 #include "sys/signal_safe_calls.hpp"
+#include "sys/userfaultfd.hpp"
 #include "vm/address_map.hpp"
 #include "vm/channel.hpp"
 #include "vm/dirty_tracker.hpp"
@@ -35,6 +36,7 @@ void before_fork() noexcept {
         if (state.tracker != nullptr) state.tracker->lock.lock();
       },
       nullptr);
+  lock_map();
   lock_rings();
   Channel::lock_all();
   lock_broadcast();
@@ -44,6 +46,7 @@ void unlock_everything() noexcept {
   unlock_broadcast();
   Channel::unlock_all();
   unlock_rings();
+  unlock_map();
   for_each_region(
       [](RegionState& state, void*) {
         if (state.tracker != nullptr) state.tracker->lock.unlock();
@@ -75,6 +78,12 @@ void rearm(RegionState& state, void*) {
     return;
   }
   Outcome outcome = state.operations.rearm(state);
+  const bool uffd_backend = state.operations.id == BackendId::uffd_inline ||
+                            state.operations.id == BackendId::uffd_thread;
+  if (!failed(outcome) && state.uffd >= 0 && !uffd_backend) {  // tracking beside another backend
+    if (const int error = sys::uffd_register(state.uffd, state.range, state.uffd_mode))
+      outcome = Error{"UFFDIO_REGISTER", error, state.range};
+  }
   if (!failed(outcome) && state.tracker != nullptr) outcome = state.tracker->rearm_in_child(state);
   if (failed(outcome)) give_up(outcome);
 }

@@ -47,14 +47,25 @@ Outcome remove_by_mprotect(RegionState& state, PageRange range) noexcept PAGETRA
 }  // namespace
 
 // The marker is tried first, each time: one failing system call on old kernels, no state to keep.
-Outcome install_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  state.pages.set(range, PageState::guard);
+namespace {
+
+Outcome install(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state.options.backend == BackendId::null) return drop_contents(state, range);
   const int error = sys::advise(range, MADV_GUARD_INSTALL);
   // The marker drops private memory; a memory object's page is only unmapped by it.
   if (error == 0) return state.memory_file >= 0 ? drop_contents(state, range) : kDone;
   if (error != EINVAL) return Error{"MADV_GUARD_INSTALL", error, range};
   return install_by_mprotect(state, range);
+}
+
+}  // namespace
+
+Outcome install_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  const PageState before = state.pages.get(range.base);
+  state.pages.set(range, PageState::guard);
+  const Outcome outcome = install(state, range);
+  if (failed(outcome)) state.pages.set(range, before);
+  return outcome;
 }
 
 Outcome remove_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -71,6 +82,16 @@ Outcome remove_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGN
   state.pages.set(range, state.empty_state());
   // Where missing pages trap, "zeroes again" has to be supplied.
   return state.wants(FaultKind::missing) ? state.operations.unprotect(state, range) : kDone;
+}
+
+void remove_guards(RegionState& state) noexcept {
+  if (state.operations.detach == nullptr || state.pages.initial() == PageState::guard) return;
+  for (std::byte* next = state.pages.first_changed(state.range.base, state.range.end());
+       next < state.range.end();) {
+    const PageRange run = state.pages.run(next, state.range.end());
+    if (state.pages.get(next) == PageState::guard) static_cast<void>(remove_guard(state, run));
+    next = state.pages.first_changed(run.end(), state.range.end());
+  }
 }
 
 void forget_guards(RegionState& state) noexcept {

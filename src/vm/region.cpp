@@ -155,8 +155,15 @@ void tear_down(RegionState& state) noexcept {
     release_state(&state);
     return;
   }
+  if (!state.owns_memory) remove_guards(state);
   forget_guards(state);
   detach_key(state);
+  // Threads that sleep on a page of ours find no memory there when they wake; before it is
+  // unmapped, since unmapping does not wake them.
+  if (state.owns_memory && state.options.backend == BackendId::uffd_thread && state.uffd >= 0) {
+    sys::change_protection(state.range, PROT_NONE);
+    sys::uffd_wake(state.uffd, state.range);
+  }
   if (state.operations.detach != nullptr) {
     state.operations.detach(state);
     const bool tracking_only = !state.owns_memory && state.uffd >= 0 &&
@@ -182,8 +189,8 @@ Result<Region> finish_creation(RegionState* state, Outcome outcome) {
 }
 
 Outcome prepare_process(const RegionOptions& options) {
-  if (options.backend == BackendId::null) return kDone;
   open_process_files();
+  if (options.backend == BackendId::null) return kDone;
   if (const auto forks = prepare_for_forks(); !forks) return forks.error();
   if (const auto handlers = install_signal_handlers(); !handlers) return handlers.error();
   return kDone;

@@ -133,12 +133,14 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
 Result<Done> Region::evict(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "evict"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 0);
+  const Opening opening(*state_, range);  // it may be writable again, and holds something else
   return as_result(state_->operations.evict(*state_, range));
 }
 
 Result<Done> Region::discard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "discard"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 1);
+  const Opening opening(*state_, range);
   return as_result(state_->operations.discard(*state_, range));
 }
 
@@ -174,7 +176,8 @@ Result<Done> Region::arm_dirty(PageRange range) {
 }
 
 PageState Region::page_state(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {
-  if (state_ == nullptr || !state_->range.contains(address)) return PageState::none;
+  if (state_ == nullptr || state_->absent_in_child || !state_->range.contains(address))
+    return PageState::none;
   return state_->pages.get(address);
 }
 

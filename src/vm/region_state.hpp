@@ -193,6 +193,8 @@ class Pinned {
 Outcome install_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
 Outcome remove_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
 void forget_guards(RegionState& state) noexcept;
+/// Adopted memory is given back without guards.
+void remove_guards(RegionState& state) noexcept;
 
 /// A fault on a page whose contents are in the window of a lift. True: resolved, or to be retried.
 bool restore_lifted(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
@@ -207,6 +209,9 @@ void for_each_region(void (*visit)(RegionState&, void*), void* argument);
 /// The registry lock, for fork().
 void lock_registry() noexcept;
 void unlock_registry() noexcept;
+/// The lock of the address map alone: taken after a region's own locks.
+void lock_map() noexcept;
+void unlock_map() noexcept;
 /// Publish in / withdraw from the address map and the list of live regions.
 bool register_region(RegionState* state);
 /// The window of a lift serves faults of its region.

@@ -13,7 +13,8 @@ namespace {
 
 // Leaked on purpose: regions of static storage duration may end after this file's destructors.
 struct Registry {
-  std::mutex lock;  // guards everything here, and changes of g_address_map
+  std::mutex lock;      // guards `live` and `free`
+  std::mutex map_lock;  // guards changes of g_address_map; taken last
   std::vector<RegionState*> live;
   std::vector<RegionState*> free;
 };
@@ -95,6 +96,7 @@ bool register_region(RegionState* state) {
   all.live.push_back(state);
   state->attach_handle();
   state->live.store(true, std::memory_order_seq_cst);
+  const std::lock_guard map_guard(all.map_lock);
   if (g_address_map.publish(state->range, state)) return true;
   state->live.store(false, std::memory_order_seq_cst);
   all.live.pop_back();
@@ -102,24 +104,27 @@ bool register_region(RegionState* state) {
 }
 
 bool publish_window(RegionState* state, PageRange window) {
-  const std::lock_guard guard(registry().lock);
+  const std::lock_guard guard(registry().map_lock);
   return g_address_map.publish(window, state);
 }
 
 void withdraw_window(PageRange window) noexcept {
-  const std::lock_guard guard(registry().lock);
+  const std::lock_guard guard(registry().map_lock);
   g_address_map.withdraw(window);
 }
 
 bool overlaps_region(PageRange range) {
-  const std::lock_guard guard(registry().lock);
+  const std::lock_guard guard(registry().map_lock);
   return g_address_map.any_in(range);
 }
 
 void unregister_region(RegionState* state) noexcept {
   Registry& all = registry();
   const std::lock_guard guard(all.lock);
-  g_address_map.withdraw(state->range);
+  {
+    const std::lock_guard map_guard(all.map_lock);
+    g_address_map.withdraw(state->range);
+  }
   state->live.store(false, std::memory_order_seq_cst);
   // From the back: regions mostly end in reverse order of creation.
   for (std::size_t i = all.live.size(); i-- > 0;) {
@@ -134,6 +139,8 @@ void for_each_region(void (*visit)(RegionState&, void*), void* argument) {
   for (RegionState* state : registry().live) visit(*state, argument);
 }
 
+void lock_map() noexcept { registry().map_lock.lock(); }
+void unlock_map() noexcept { registry().map_lock.unlock(); }
 void lock_registry() noexcept { registry().lock.lock(); }
 void unlock_registry() noexcept { registry().lock.unlock(); }
 

@@ -150,6 +150,7 @@ Outcome install_for(int signal) noexcept {
   // whoever runs our handler sees the action that this call replaces.
   struct sigaction& slot = chain.previous[static_cast<std::size_t>(length)];
   if (::sigaction(signal, nullptr, &slot) != 0) return Error{"sigaction", errno};
+  ours.sa_flags |= slot.sa_flags & SA_RESTART;  // for signals that somebody sends
   chain.length.store(length + 1, std::memory_order_release);
   if (::sigaction(signal, &ours, nullptr) != 0) {
     chain.length.store(length, std::memory_order_release);

@@ -31,7 +31,8 @@ bool simulate(RegionState& state, std::byte* address, bool write) noexcept PAGET
 }  // namespace
 
 bool Region::touch(const void* address, bool write) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (state_ == nullptr || !state_->range.contains(address)) return false;
+  if (state_ == nullptr || state_->absent_in_child || !state_->range.contains(address))
+    return false;
   auto* const byte = static_cast<std::uint8_t*>(const_cast<void*>(address));
   if (state_->operations.id == BackendId::null &&
       !simulate(*state_, reinterpret_cast<std::byte*>(byte), write))

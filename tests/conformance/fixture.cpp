@@ -1,6 +1,7 @@
 #include "conformance/fixture.hpp"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -258,7 +259,7 @@ bool Ending::died_of_fault() const {
                         output.find("UndefinedBehaviorSanitizer") != std::string::npos);
 }
 
-Ending in_child(const std::function<int()>& body) {
+Ending in_child(const std::function<int()>& body, unsigned seconds) {
   std::fflush(stdout);
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return {-1, 0, "pipe2 failed"};
@@ -266,7 +267,8 @@ Ending in_child(const std::function<int()>& body) {
   if (child < 0) return {-1, 0, "fork failed"};
   if (child == 0) {
     ::dup2(ends[1], STDERR_FILENO);
-    ::alarm(60);  // a child that hangs is killed, and the test fails
+    ::signal(SIGALRM, SIG_DFL);
+    ::alarm(seconds);
     ::_exit(body());
   }
   ::close(ends[1]);

@@ -13,6 +13,8 @@
 #include <functional>
 #include <ostream>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <pagetrap/vm/vm.hpp>
@@ -72,7 +74,30 @@ inline constexpr std::uint64_t kDeclined = 0xdec11ed;
 std::uint64_t load(Region& region, const void* at, Way way);
 void store(Region& region, void* at, std::uint64_t value, Way way);
 
-/// A region, a copy of what its pages shall hold, and page arithmetic.
+/// Threads that run until told to stop, and are told so when a test leaves early.
+class Crew {
+ public:
+  Crew() = default;
+  ~Crew() { dismiss(); }
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+  template <class Work>
+  void add(Work work) {
+    threads_.emplace_back(std::move(work));
+  }
+  [[nodiscard]] bool working() const { return !stop_.load(); }
+  void dismiss() {
+    stop_.store(true);
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> threads_;
+};
+
+/// Private memory whose pages hold their stamps: what a region's pages shall hold.
 class Pattern {
  public:
   /// Private memory of `pages` pages, page i filled with stamp(i, generation).
@@ -130,7 +155,8 @@ struct Ending {
   [[nodiscard]] bool died_of_fault() const;
 };
 /// Run `body` in a forked child, which exits with its result. The child must not use GoogleTest.
-Ending in_child(const std::function<int()>& body);
+/// One that hangs is killed after `seconds` by SIGALRM.
+Ending in_child(const std::function<int()>& body, unsigned seconds = 40);
 /// For such bodies: the line number if `condition` does not hold, as exit status (1 for 256 n).
 #define CHILD_CHECK(condition)                                                  \
   do {                                                                          \

@@ -167,42 +167,56 @@ TEST_P(Lifts, RestoreIsPartialAndChecked) {
   EXPECT_FALSE(lifted->restore({region.data(), Pages{0}}));
 }
 
-// Rights are not kept: what was protected comes back writable.
+// Rights are not kept: what was protected comes back writable. In a child: a page that nobody can
+// resolve faults for ever.
 TEST_P(Lifts, ProtectedPagesComeBackWritable) {
   FaultLog log;
   Region region = make_liftable(FaultKind::write_protected, &log);
   ASSERT_TRUE(region.valid());
   fill(region, 2);
-  region.protect(region.range(), Access::read).value();
-  auto lifted = region.lift();
-  ASSERT_TRUE(lifted) << describe(lifted.error());
-  for (std::size_t i = 0; i < kPages; ++i) {
-    EXPECT_TRUE(page_is(lifted->at(page_at(region, i)), contents(i, 2))) << i;
-    if (i % 2 == 0) store(region, page_at(region, i), i, ways().back());
-  }
-  ASSERT_TRUE(lifted->finish());
-  for (std::size_t i = 0; i < kPages; ++i) {
-    EXPECT_EQ(load(region, page_at(region, i) + 8, ways().back()), contents(i, 2)) << i;
-    store(region, page_at(region, i) + 16, i, ways().back());
-    EXPECT_EQ(load(region, page_at(region, i), ways().back()), i % 2 == 0 ? i : contents(i, 2));
-  }
-  EXPECT_EQ(log.total(), 0U);
+  const Ending ending = in_child(
+      [&] {
+        CHILD_CHECK(region.protect(region.range(), Access::read));
+        auto lifted = region.lift();
+        CHILD_CHECK(lifted);
+        for (std::size_t i = 0; i < kPages; ++i) {
+          CHILD_CHECK(page_is(lifted->at(page_at(region, i)), contents(i, 2)));
+          if (i % 2 == 0) store(region, page_at(region, i), i, ways().back());
+        }
+        CHILD_CHECK(lifted->finish());
+        for (std::size_t i = 0; i < kPages; ++i) {
+          CHILD_CHECK(load(region, page_at(region, i) + 8, ways().back()) == contents(i, 2));
+          store(region, page_at(region, i) + 16, i, ways().back());
+          CHILD_CHECK(load(region, page_at(region, i), ways().back()) ==
+                      (i % 2 == 0 ? i : contents(i, 2)));
+        }
+        CHILD_CHECK(log.total() == 0);
+        return 0;
+      },
+      5);
+  EXPECT_EQ(ending.status, 0) << "signal " << ending.signal << ' ' << ending.output;
 }
 
-// The region's rights work again after a lift.
+// The region's rights work again after a lift, those of pages that nobody ever wrote too.
 TEST_P(Lifts, RightsWorkAfterwards) {
   FaultLog log;
   Region region = make_liftable(FaultKind::write_protected, &log);
   ASSERT_TRUE(region.valid());
   fill(region, 2);
-  { ASSERT_TRUE(region.lift()); }
-  region.protect(region.range(), Access::read).value();
-  for (std::size_t i = 0; i < kPages; ++i) {
-    EXPECT_EQ(load(region, page_at(region, i), ways().back()), contents(i, 2));
-    store(region, page_at(region, i), i, ways().back());
-  }
-  EXPECT_EQ(log.count(FaultKind::write_protected), kPages);
-  EXPECT_EQ(log.total(), kPages);
+  const Ending ending = in_child(
+      [&] {
+        { CHILD_CHECK(region.lift()); }
+        CHILD_CHECK(region.protect(region.range(), Access::read));
+        for (std::size_t i = 0; i < kPages; ++i) {
+          CHILD_CHECK(load(region, page_at(region, i), ways().back()) == contents(i, 2));
+          store(region, page_at(region, i), i, ways().back());
+        }
+        CHILD_CHECK(log.count(FaultKind::write_protected) == kPages);
+        CHILD_CHECK(log.total() == kPages);
+        return 0;
+      },
+      5);
+  EXPECT_EQ(ending.status, 0) << "signal " << ending.signal << ' ' << ending.output;
 }
 
 // Writers go on all the time; each page's words obey a sum in every lifted picture.
@@ -210,19 +224,18 @@ TEST_P(Lifts, ConcurrentWritersAgainstAChecksum) {
   constexpr std::size_t kShared = 256;
   Region region = make_liftable(FaultKind::write_protected);
   ASSERT_TRUE(region.valid());
-  std::atomic<bool> stop{false};
   std::atomic<unsigned> wrong{0};
   const auto word = [&](std::size_t page, std::size_t index) {
     return std::atomic_ref<std::uint64_t>(
         *reinterpret_cast<std::uint64_t*>(page_at(region, page) + 8 * index));
   };
   // Thread t owns pages i with i % 2 == t. Word 0 counts up before words 1 and 511 follow.
-  std::vector<std::thread> threads;
   std::array<std::array<std::uint64_t, kShared>, 2> written{};
+  Crew crew;
   for (unsigned t = 0; t < 2; ++t) {
-    threads.emplace_back([&, t] {
+    crew.add([&, t] {
       Random random(31 + t);
-      while (!stop.load()) {
+      while (crew.working()) {
         const std::size_t i = random.below(kShared / 2) * 2 + t;
         const std::uint64_t next = written[t][i] + 1;
         if (word(i, 0).load() != next - 1 || word(i, 511).load() != next - 1) wrong.fetch_add(1);
@@ -245,8 +258,7 @@ TEST_P(Lifts, ConcurrentWritersAgainstAChecksum) {
     }
     ASSERT_TRUE(lifted->finish());
   }
-  stop.store(true);
-  for (std::thread& thread : threads) thread.join();
+  crew.dismiss();
   for (std::size_t i = 0; i < kShared; ++i) {
     const std::uint64_t last = written[i % 2][i];
     EXPECT_EQ(word(i, 0).load(), last) << i;
@@ -285,10 +297,10 @@ TEST_P(Lifts, WindowIsOneMoment) {
   ASSERT_TRUE(region.valid());
   region.on_fault(Gate::on_fault, &gate).value();
   region.unprotect(pages_at(region, 0, 2)).value();
-  std::atomic<bool> stop{false};
+  Crew crew;
   // Two counters in two pages, the second never ahead of the first, at most one behind.
-  std::thread writer([&] {
-    for (std::uint64_t i = 1; !stop.load(); ++i) {
+  crew.add([&] {
+    for (std::uint64_t i = 1; crew.working(); ++i) {
       store(region, page_at(region, 0), i, Way::plain);
       store(region, page_at(region, 1), i, Way::plain);
     }
@@ -297,6 +309,7 @@ TEST_P(Lifts, WindowIsOneMoment) {
     for (unsigned i = 0; i < 20; ++i) sys::yield();
     gate.open.store(false);
     auto lifted = region.lift();
+    gate.open.store(!lifted);
     ASSERT_TRUE(lifted) << describe(lifted.error());
     const auto first = *reinterpret_cast<const std::uint64_t*>(lifted->at(page_at(region, 0)));
     const auto second = *reinterpret_cast<const std::uint64_t*>(lifted->at(page_at(region, 1)));
@@ -307,8 +320,8 @@ TEST_P(Lifts, WindowIsOneMoment) {
     gate.lift.store(nullptr);
     region.quiesce();
   }
-  stop.store(true);
-  writer.join();
+  gate.open.store(true);
+  crew.dismiss();
 }
 
 TEST_P(Lifts, WindowPagesNobodyWroteAreZeroes) {

@@ -23,12 +23,11 @@ struct Filler {
     static_cast<Filler*>(self)->faults.fetch_add(1);
     if (fault.kind != FaultKind::missing)
       return fault.region->unprotect(fault.page) ? Verdict::resolved : Verdict::not_mine;
-    alignas(4096) unsigned char contents[65536];
     const auto index =
         static_cast<std::size_t>(fault.page.base - fault.region->data()) / page_size();
-    std::memset(contents, static_cast<int>(index + 1), page_size());
-    return fault.region->supply(fault.page, contents, Supply::copy) ? Verdict::resolved
-                                                                    : Verdict::not_mine;
+    return fault.region->supply(fault.page, page_full_of(index + 1), Supply::copy)
+               ? Verdict::resolved
+               : Verdict::not_mine;
   }
 };
 
@@ -197,6 +196,8 @@ void disturb(Region& region, std::size_t thread, const std::atomic<bool>& stop) 
 }
 
 TEST_P(Fork, StormOfForksWhileFourThreadsFault) {
+  if (GetParam() == BackendId::mprotect && skips_known_bugs())
+    GTEST_SKIP() << "library bug: fork() between a fill's table entry and its mprotect";
   EXPECT_EQ(kSucceeded, in_child(
                             [] {
                               Filler filler;
@@ -369,6 +370,7 @@ TEST(ForkDirty, EachSideTracksItsOwnWrites) {
 
 // A lock order: fork() takes every lock of the library, and so does a lift in another thread.
 TEST(ForkLift, ForksWhileAnotherThreadLiftsDoNotDeadlock) {
+  if (skips_known_bugs()) GTEST_SKIP() << "library bug: fork() and lift() lock in opposite orders";
   RegionOptions options;
   options.liftable = true;
   options.faults = FaultKind::write_protected;

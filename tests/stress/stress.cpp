@@ -142,7 +142,11 @@ class Paged {
   static Verdict serve(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
     auto& paged = *static_cast<Paged*>(self);
     g_tally->faults.fetch_add(1, std::memory_order_relaxed);
-    if (fault.kind != FaultKind::missing)
+    // Only a page's owner writes to it, and only its owner empties it: while the owner waits here
+    // the page stays. Whatever a reader's fault is called, it is supplied, which changes nothing if
+    // another one was faster; unprotect() would fill a page with zeroes that was emptied after
+    // that.
+    if (fault.kind == FaultKind::write_protected)
       return fault.region->unprotect(fault.page) ? Verdict::resolved : Verdict::not_mine;
     const auto page =
         static_cast<std::size_t>(fault.page.base - fault.region->data()) / page_size();
@@ -182,7 +186,7 @@ class Paged {
 
 class Tracked {
  public:
-  explicit Tracked(const Plan& plan) : form_(plan.dirty) {
+  explicit Tracked(const Plan& plan) {
     RegionOptions options;
     options.dirty = plan.dirty;
     options.backing = plan.dirty == DirtyForm::ring ? Backing::anonymous : plan.backing;
@@ -229,7 +233,6 @@ class Tracked {
 
  private:
   std::byte* at(std::size_t page) const { return region_.data() + page * page_size(); }
-  DirtyForm form_;
   Region region_;
   std::array<std::atomic<std::uint64_t>, kDirtyPages> started_{};
   std::array<std::atomic<std::uint64_t>, kDirtyPages> finished_{};
@@ -345,7 +348,8 @@ class Round {
         // A child has no timers; an alarm would meet the handler above.
         ::signal(SIGALRM, SIG_DFL);
         ::alarm(kGrace / 2);
-        paged_.check_stamps();
+        // Where memory is shared, a child would page in from a disk of its own.
+        if (plan_.backing == Backing::anonymous) paged_.check_stamps();
         tracked_.check_child();
         Region own = short_region(plan_.backend, 2);
         ::_exit(0);

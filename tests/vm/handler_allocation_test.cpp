@@ -100,20 +100,21 @@ TEST_P(Allocation, NoneInsideAFault) {
     Region region = make_with(kPages, asked);
     ASSERT_TRUE(region.valid());
     region.on_fault(Watched::on_fault, &watched).value();
+    const Way way = ways().back();  // which allocates
     g_allocations.store(0);
     // A thread that never faulted before: first uses of thread-locals are inside the fault.
     std::thread([&] {
       // With delivery in the faulting thread this covers the signal handler around our handler too.
       t_watched = can().faulting_thread;
       for (std::size_t i = 0; i < kPages; ++i) {
-        load(region, page_at(region, i), ways().back());
-        store(region, page_at(region, i), i, ways().back());
+        load(region, page_at(region, i), way);
+        store(region, page_at(region, i), i, way);
       }
       if (can().per_page) {
         static_cast<void>(region.protect(pages_at(region, 3, 40), Access::read));
-        for (std::size_t i = 0; i < kPages; ++i) store(region, page_at(region, i), i, ways().back());
+        for (std::size_t i = 0; i < kPages; ++i) store(region, page_at(region, i), i, way);
         static_cast<void>(region.discard(pages_at(region, 3, 9)));
-        for (std::size_t i = 0; i < kPages; ++i) load(region, page_at(region, i), ways().back());
+        for (std::size_t i = 0; i < kPages; ++i) load(region, page_at(region, i), way);
         static_cast<void>(region.guard(pages_at(region, 1)));
         static_cast<void>(region.unguard(pages_at(region, 1)));
       }

@@ -39,8 +39,9 @@ void nest(int signal, siginfo_t*, void* context) {
   t_contexts[static_cast<std::size_t>(t_depth++)] = context;
   if (t_depth < t_wanted) {
     // Some stack in between, with words on it that look like nothing in particular.
-    volatile std::array<std::uint64_t, 100> filler{};
-    filler[static_cast<std::size_t>(t_depth)] = 1;
+    volatile std::uint64_t filler[100] = {};
+    filler[t_depth] = 1;
+    static_cast<void>(filler[0]);
     ::syscall(SYS_tgkill, ::getpid(), ::syscall(SYS_gettid), signal);
   } else {
     for_each_outer_frame(context, note, nullptr);

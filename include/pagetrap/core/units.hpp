@@ -73,7 +73,9 @@ struct PageRange {
   [[nodiscard]] bool contains(PageRange inner) const noexcept PAGETRAP_SIGNAL_SAFE {
     const std::size_t offset =
         reinterpret_cast<std::uintptr_t>(inner.base) - reinterpret_cast<std::uintptr_t>(base);
-    return offset <= size_bytes() && inner.size_bytes() <= size_bytes() - offset;
+    // In pages: a count too large for bytes would wrap.
+    return offset <= size_bytes() &&
+           inner.length.count() <= (size_bytes() - offset) >> page_shift();
   }
   friend bool operator==(const PageRange&, const PageRange&) noexcept = default;
 };
@@ -89,7 +91,8 @@ inline PageRange pages_covering(const void* address, std::size_t byte_count) noe
     PAGETRAP_SIGNAL_SAFE {
   std::byte* const base = page_of(address).base;
   const std::size_t head = reinterpret_cast<std::uintptr_t>(address) & (page_size() - 1);
-  return {base, pages_for(byte_count + head)};
+  const std::size_t whole = byte_count + head;
+  return {base, pages_for(whole < head ? ~std::size_t{0} : whole)};
 }
 
 }  // namespace v0

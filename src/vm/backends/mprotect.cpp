@@ -219,8 +219,8 @@ Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SA
 }
 
 Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (state.options.backing == Backing::anonymous || !state.wants(FaultKind::minor))
-    return discard(state, range);
+  if (state.options.backing == Backing::anonymous) return discard(state, range);
+  if (!state.wants(FaultKind::minor)) return zap_mappings(state, range);  // nothing traps
   return close_and(state, range, PageState::evicted, zap_mappings);
 }
 

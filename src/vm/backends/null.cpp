@@ -70,8 +70,8 @@ Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SA
 }
 
 Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (state.options.backing == Backing::anonymous || !state.wants(FaultKind::minor))
-    return discard(state, range);
+  if (state.options.backing == Backing::anonymous) return discard(state, range);
+  if (!state.wants(FaultKind::minor)) return kDone;  // the contents stay, nothing traps
   state.pages.set(range, PageState::evicted);
   return kDone;
 }

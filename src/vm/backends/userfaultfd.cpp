@@ -157,12 +157,12 @@ int fill_move(const RegionState& state, PageRange to, const std::byte* from, Acc
   const bool can_move = (state.channel->features() & UFFD_FEATURE_MOVE) != 0 && !is_shared(state) &&
                         access == Access::read_write;
   if (can_move) {
-    const int error =
-        sys::uffd_move(state.uffd, to, from, UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, filled);
+    const int error = sys::uffd_move(state.uffd, to, from, 0, filled);
     // EBUSY: the source is pinned or shared with a fork()ed child; EINVAL: not plain private
-    // memory. Copying serves both.
-    if (error != EBUSY && error != EINVAL) return error;
+    // memory; ENOENT: never touched, zeroes. Copying serves all, a page at a time.
+    if (error != EBUSY && error != EINVAL && error != ENOENT) return error;
     if (filled != 0) return 0;
+    to.length = Pages{1};
   }
   return fill_copy(state, to, from, access, filled);
 }
@@ -273,6 +273,12 @@ Outcome close_runs(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL
     const bool empty = is_empty(state.pages.get(next));
     next = run.end();
     if (empty) continue;
+    // A page that nobody ever touched is not in the memory object yet: zapping it would trap
+    // nothing.
+    if (!state.wants(FaultKind::missing)) {
+      if (const int error = sys::advise(run, MADV_POPULATE_READ))
+        return Error{"MADV_POPULATE_READ", error, run};
+    }
     if (const Outcome outcome = zap_view(state, run, PageState::none); failed(outcome))
       return outcome;
   }
@@ -359,18 +365,20 @@ void name_filled(RegionState& state, PageRange range, Supply how, PageState afte
 Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (is_shared(state) && (state.uffd_mode & UFFDIO_REGISTER_MODE_MINOR) != 0)
     return zap_view(state, range, PageState::evicted);
-  state.pages.set(range, state.empty_state());
-  if (!is_shared(state) || !state.wants(FaultKind::missing)) {
-    if (const int error = sys::advise(range, MADV_DONTNEED))
-      return Error{"MADV_DONTNEED", error, range};
-    return kDone;
-  }
-  return drop_contents(state, range);  // a memory object without minor faults: nothing else traps
+  // A memory object without minor faults keeps its contents, and nothing traps.
+  if (!is_shared(state)) state.pages.set(range, state.empty_state());
+  if (const int error = sys::advise(range, MADV_DONTNEED))
+    return Error{"MADV_DONTNEED", error, range};
+  return kDone;
 }
 
 Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   state.pages.set(range, state.empty_state());
-  return drop_contents(state, range);
+  if (const Outcome outcome = drop_contents(state, range); failed(outcome)) return outcome;
+  // Marks of a memory object outlive its contents, and would trap writes to what is open now.
+  const bool marked = is_shared(state) && (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0 &&
+                      !tracks_asynchronously(state);
+  return marked ? write_protect(state, range, false) : kDone;
 }
 
 // Registration is lost in a fork()ed child, and with it every mark. Re-register, then protect what
