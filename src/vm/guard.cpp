@@ -85,7 +85,7 @@ Outcome remove_guard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGN
 }
 
 void remove_guards(RegionState& state) noexcept {
-  if (state.operations.detach == nullptr || state.pages.initial() == PageState::guard) return;
+  if (!state.pages.valid()) return;  // creation failed before there was a table
   for (std::byte* next = state.pages.first_changed(state.range.base, state.range.end());
        next < state.range.end();) {
     const PageRange run = state.pages.run(next, state.range.end());

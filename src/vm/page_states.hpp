@@ -28,6 +28,8 @@ class PageStates {
   PageStates(PageStates&& other) noexcept { *this = std::move(other); }
   PageStates& operator=(PageStates&& other) noexcept;
 
+  [[nodiscard]] bool valid() const noexcept { return bytes_ != nullptr; }
+
   /// A table for `range`, all pages in `initial`. Committed as it is used (MAP_NORESERVE).
   static Result<PageStates> create(PageRange range, PageState initial);
 

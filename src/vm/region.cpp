@@ -190,8 +190,8 @@ Result<Region> finish_creation(RegionState* state, Outcome outcome) {
 
 Outcome prepare_process(const RegionOptions& options) {
   open_process_files();
-  if (options.backend == BackendId::null) return kDone;
   if (const auto forks = prepare_for_forks(); !forks) return forks.error();
+  if (options.backend == BackendId::null) return kDone;
   if (const auto handlers = install_signal_handlers(); !handlers) return handlers.error();
   return kDone;
 }
