@@ -26,7 +26,6 @@ inline namespace v0 {
 namespace {
 
 constexpr std::size_t kSubtree = std::size_t{1} << 30;  // what one upper page-table entry maps
-constexpr std::size_t kBatch = 512;   // pages restored in one go: a page table, 2 MiB
 constexpr unsigned kAttempts = 1000;  // EAGAIN while an event is unread
 
 int move_tables(PageRange from, std::byte* to) noexcept {

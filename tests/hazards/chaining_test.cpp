@@ -284,7 +284,6 @@ TEST(Chaining, ResethandOfAnEarlierHandlerIsHonoured) {
 // Whether a system call that a sent SIGSEGV interrupts is restarted is decided by the action in
 // front, which is ours: it must have taken over the flag.
 TEST(Chaining, RestartOfAnEarlierHandlerIsHonoured) {
-  if (skips_known_bugs()) GTEST_SKIP() << "library bug: SA_RESTART of an earlier handler is lost";
   for (const bool restart : {true, false}) {
     SCOPED_TRACE(restart ? "SA_RESTART" : "no SA_RESTART");
     EXPECT_EQ(kSucceeded, in_child([restart] {

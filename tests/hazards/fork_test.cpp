@@ -370,7 +370,6 @@ TEST(ForkDirty, EachSideTracksItsOwnWrites) {
 
 // A lock order: fork() takes every lock of the library, and so does a lift in another thread.
 TEST(ForkLift, ForksWhileAnotherThreadLiftsDoNotDeadlock) {
-  if (skips_known_bugs()) GTEST_SKIP() << "library bug: fork() and lift() lock in opposite orders";
   RegionOptions options;
   options.liftable = true;
   options.faults = FaultKind::write_protected;

@@ -402,8 +402,6 @@ TEST(KernelAccess, PinnedPagesAreWrittenPastLaterProtection) {
 
 // Writes of system calls to tracked memory are found by every form that lets them through.
 TEST(KernelAccess, SystemCallsThatWriteAreDirty) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: DirtyForm::ring loses writes by O_DIRECT and futex";
   for (const DirtyForm form : {DirtyForm::scan, DirtyForm::ring}) {
     RegionOptions options;
     options.dirty = form;

@@ -86,8 +86,6 @@ TEST(Limits, UserfaultfdGoesOnWhereMprotectFails) {
 // On kernels without guard markers (before 6.13) guards are PROT_NONE and cost mappings; they must
 // leave half of them to the rest of the process.
 TEST(Limits, GuardsWithoutMarkersStopAtHalfOfTheMappings) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: a refused guard leaves PageState::guard behind";
   if (max_map_count() > kMostMappings) GTEST_SKIP() << "vm.max_map_count is raised here";
   EXPECT_EQ(kSucceeded, in_child([] {
               const std::size_t pages = 2 * max_map_count();

@@ -122,8 +122,6 @@ TEST(Races, ARangeThatAnotherUserfaultfdHasIsRefused) {
 
 // Hazard 14: the kernel's ENOENT for a call that reaches past the registered range.
 TEST(Races, CallsThatReachPastTheRegionAreRefusedBeforeTheyDoAnything) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: PageRange::contains overflows for 2^52 pages";
   for (const BackendId id : backends_for(FaultKind::write_protected)) {
     Region region =
         Region::create(4 * page_size(), options_for(id, FaultKind::write_protected)).value();
@@ -163,9 +161,6 @@ TEST(Races, PagesThatWereNeverTouchedCanBeProtected) {
 }
 
 TEST(Races, DiscardedPagesAreTrackedOn) {
-  if (skips_known_bugs())
-    GTEST_SKIP()
-        << "library bug: DirtyForm::traps loses the first write after discard() or evict()";
   for (const DirtyForm form : {DirtyForm::scan, DirtyForm::traps, DirtyForm::ring}) {
     SCOPED_TRACE(static_cast<int>(form));
     RegionOptions options;

@@ -103,8 +103,6 @@ TEST(Unmapping, EndingARegionWaitsForItsHandlers) {
 // region, and that region ends. The sleeper must be woken: onto SIGSEGV, since its memory is gone,
 // and not onto a page of zeroes.
 TEST(Unmapping, AThreadThatSleepsOnAPageIsWokenWhenItsRegionEnds) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: munmap of a region wakes nobody who sleeps on its pages";
   if (!capabilities(BackendId::uffd_thread, Backing::anonymous).handler_thread)
     GTEST_SKIP() << "no userfaultfd here";
   EXPECT_EQ(killed_by(SIGSEGV),
