@@ -28,9 +28,10 @@ class PAGETRAP_API FaultRing {
   /// Appends the addresses sampled since the last call; returns how many samples there were. Not
   /// for concurrent use.
   std::size_t drain(std::vector<std::byte*>& out);
+  /// Forgets the samples there are, and losses. Allocates nothing.
+  void skip() noexcept;
   /// Whether the kernel reported a sample that it had no room for.
   [[nodiscard]] bool lost() const noexcept { return lost_; }
-  void forget_losses() noexcept { lost_ = false; }
   [[nodiscard]] bool samples_kernel() const noexcept { return samples_kernel_; }
 
  private:

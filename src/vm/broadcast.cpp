@@ -1,20 +1,26 @@
 // for_every_other_thread: a signal to each thread, answered in its handler.
 //
 // Termination with exactness: the list of threads is read again after all known ones have answered,
-// until it holds nobody new. A thread that is missing from that last list was created by one that
-// had answered (an unanswered thread would be listed, with everything it created before), and
-// inherits what `work` did to its creator's registers.
+// until a complete pass (sys/tasks.hpp) holds nobody new. A thread that is missing from that pass
+// was created by one that had answered (an unanswered thread would be listed, with everything it
+// created before), and inherits what `work` did to its creator's registers.
+//
+// Nothing here allocates with malloc once the first thread has been called: with a rendezvous the
+// threads are held where they are, one of them perhaps with malloc's lock.
 #include <signal.h>
+
+#include <sys/mman.h>
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdlib>
-#include <deque>
 #include <mutex>
-#include <unordered_map>
+#include <new>
 
 #include <pagetrap/vm/freeze.hpp>
 
+#include "sys/mapping.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/tasks.hpp"
 #include "vm/dispatch.hpp"
@@ -37,18 +43,54 @@ struct Slot {
 struct Round {
   ThreadWork work = nullptr;
   void* self = nullptr;
+  std::uint32_t number = 0;  // never 0
 };
 
 std::mutex g_one_at_a_time;
 std::atomic<std::int64_t> g_limit_nanoseconds{1'000'000'000};
 constinit std::atomic<std::uint32_t> g_answers{0};  // futex word: counts answers
-constinit std::atomic<std::uint32_t> g_hold{0};     // futex word: 1 while threads are held
+// Futex word: the number of the round whose threads are held, or 0. A thread leaves when it is not
+// its own round's any more, even if the next one has begun to hold.
+constinit std::atomic<std::uint32_t> g_held_round{0};
 constinit std::atomic<const Round*> g_round{nullptr};
 
-std::deque<Slot>& slots() {
-  static auto* const the_slots = new std::deque<Slot>;  // never freed, never moved
-  return *the_slots;
-}
+// Slots by number, in chunks that double: a slot never moves, and is never given back. 2^26 are
+// more than the kernel can have threads.
+class SlotTable {
+ public:
+  /// Null if there is no memory for it.
+  Slot* at(std::size_t index) noexcept {
+    const std::size_t number = index + kFirst;
+    const auto chunk = static_cast<std::size_t>(std::bit_width(number) - std::bit_width(kFirst));
+    const std::size_t size = kFirst << chunk;
+    if (chunk == chunks_.size()) return nullptr;
+    if (chunks_[chunk] == nullptr && !make(chunk, size)) return nullptr;
+    return chunks_[chunk] + (number - size);
+  }
+  /// Calls `visit` for every slot there is.
+  template <class Visit>
+  void for_each(Visit visit) {
+    for (std::size_t chunk = 0; chunk < chunks_.size() && chunks_[chunk] != nullptr; ++chunk)
+      for (std::size_t i = 0; i < kFirst << chunk; ++i) visit(chunks_[chunk][i]);
+  }
+
+ private:
+  static constexpr std::size_t kFirst = 64;
+  bool make(std::size_t chunk, std::size_t size) noexcept {
+    sys::Mapping::Request request;
+    request.size_bytes = size * sizeof(Slot);
+    request.prot = PROT_READ | PROT_WRITE;
+    request.flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    auto memory = sys::Mapping::create(request);
+    if (!memory) return false;
+    auto* const slots = reinterpret_cast<Slot*>(memory->release().base);
+    for (std::size_t i = 0; i < size; ++i) new (slots + i) Slot;
+    chunks_[chunk] = slots;
+    return true;
+  }
+  std::array<Slot*, 20> chunks_{};
+};
+constinit SlotTable g_slots;  // GUARDED_BY(g_one_at_a_time)
 
 void on_broadcast(int, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   const sys::ErrnoSaver errno_saver;
@@ -59,11 +101,13 @@ void on_broadcast(int, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_
   if (!slot->answer.compare_exchange_strong(expected, static_cast<std::uint32_t>(Answer::running)))
     return;
   const Round* const round = g_round.load(std::memory_order_acquire);
+  const std::uint32_t number = round->number;  // the round may be over once this has answered
   round->work(round->self, context);
   slot->answer.store(static_cast<std::uint32_t>(Answer::given), std::memory_order_release);
   g_answers.fetch_add(1, std::memory_order_release);
   sys::futex_wake_all(g_answers);
-  while (g_hold.load(std::memory_order_acquire) != 0) sys::futex_wait(g_hold, 1);
+  while (g_held_round.load(std::memory_order_acquire) == number)
+    sys::futex_wait(g_held_round, number);
 }
 
 bool is_free(int signal) noexcept {
@@ -96,27 +140,30 @@ Outcome install_broadcast_handler() {
   return kDone;
 }
 
-// The threads of one round.
+// The threads of one round: the first `size_` slots.
 class Roll {
  public:
-  // Adds threads that are not on the roll yet and signals them. Returns how many.
+  /// One pass over the threads: those that are not on the roll yet are added and called. Returns
+  /// how many, or how many are gone, which makes the pass worth nothing.
   Result<std::size_t> call_new_ones() {
-    const auto threads = sys::list_threads();
-    if (!threads) return threads.error();
-    std::size_t added = 0;
-    for (const pid_t thread : *threads) {
-      if (thread == current_thread() || roll_.count(thread) != 0) continue;
-      Slot& slot = slot_at(roll_.size());
-      slot.thread.store(thread, std::memory_order_relaxed);
-      slot.answer.store(static_cast<std::uint32_t>(Answer::pending), std::memory_order_release);
-      roll_.emplace(thread, &slot);
-      added += 1;
-      call(thread, slot);
+    auto walk = sys::ThreadWalk::begin();
+    if (!walk) return walk.error();
+    const std::size_t known = size_;
+    std::size_t expected = 0;  // the kernel lists threads in the order of their creation, mostly
+    while (const pid_t thread = walk->next()) {
+      if (thread == current_thread() || is_known(thread, known, expected)) continue;
+      Slot* const slot = g_slots.at(size_);
+      if (slot == nullptr) return Error{"broadcast to all threads", ENOMEM};
+      slot->thread.store(thread, std::memory_order_relaxed);
+      slot->answer.store(static_cast<std::uint32_t>(Answer::pending), std::memory_order_release);
+      size_ += 1;
+      call(*slot);
     }
-    return added;
+    if (walk->failed() != 0) return Error{"getdents64 of /proc/self/task", walk->failed()};
+    return size_ - known + count_the_gone();
   }
 
-  // Waits until everybody on the roll has answered or is gone.
+  // Waits until everybody on the roll has answered or never will.
   bool wait(std::uint64_t deadline) {
     constexpr std::uint64_t kLookAround = 2'000'000;  // ns between looks for threads that exited
     constexpr std::uint64_t kCallAgain = 50'000'000;  // a full signal queue, a reused thread id
@@ -130,7 +177,7 @@ class Roll {
         if (all_answered(true)) return true;
         if (now > deadline) return false;
         if (now > call_again) {
-          for (auto& [thread, slot] : roll_) call(thread, *slot);
+          for (std::size_t i = 0; i < size_; ++i) call(*g_slots.at(i));
           call_again = now + kCallAgain;
         }
       }
@@ -138,27 +185,47 @@ class Roll {
   }
 
  private:
-  static Slot& slot_at(std::size_t index) {
-    while (slots().size() <= index) slots().emplace_back();
-    return slots()[index];
+  bool is_known(pid_t thread, std::size_t known, std::size_t& expected) {
+    for (std::size_t looked = 0; looked < known; ++looked) {
+      const std::size_t i = (expected + looked) % known;
+      if (g_slots.at(i)->thread.load(std::memory_order_relaxed) != thread) continue;
+      expected = i + 1;
+      return true;
+    }
+    return false;
   }
-  static void call(pid_t thread, Slot& slot) {
+  static void call(Slot& slot) {
     if (slot.answer.load(std::memory_order_acquire) != static_cast<std::uint32_t>(Answer::pending))
       return;
     // ESRCH: gone, all_answered(true) will see it. EAGAIN: queue full, called again later.
-    static_cast<void>(
-        sys::signal_thread(thread, freeze_signal(), reinterpret_cast<std::uintptr_t>(&slot)));
+    static_cast<void>(sys::signal_thread(slot.thread.load(std::memory_order_relaxed),
+                                         freeze_signal(), reinterpret_cast<std::uintptr_t>(&slot)));
   }
   bool all_answered(bool look_for_the_gone) {
-    for (auto& [thread, slot] : roll_) {
-      if (slot->answer.load(std::memory_order_acquire) == static_cast<std::uint32_t>(Answer::given))
+    for (std::size_t i = 0; i < size_; ++i) {
+      Slot& slot = *g_slots.at(i);
+      if (slot.answer.load(std::memory_order_acquire) == static_cast<std::uint32_t>(Answer::given))
         continue;
-      if (!look_for_the_gone || !sys::thread_is_gone(thread)) return false;
-      slot->answer.store(static_cast<std::uint32_t>(Answer::given), std::memory_order_relaxed);
+      if (!look_for_the_gone ||
+          !sys::thread_takes_no_signals(slot.thread.load(std::memory_order_relaxed)))
+        return false;
+      slot.answer.store(static_cast<std::uint32_t>(Answer::given), std::memory_order_relaxed);
     }
     return true;
   }
-  std::unordered_map<pid_t, Slot*> roll_;
+  // Takes threads that are not listed any more off the roll: their ids may come again.
+  std::size_t count_the_gone() {
+    std::size_t gone = 0;
+    for (std::size_t i = 0; i < size_; ++i) {
+      std::atomic<pid_t>& thread = g_slots.at(i)->thread;
+      if (thread == 0 || sys::thread_is_listed(thread)) continue;
+      g_slots.at(i)->answer.store(static_cast<std::uint32_t>(Answer::given));
+      thread = 0;
+      gone += 1;
+    }
+    return gone;
+  }
+  std::size_t size_ = 0;
 };
 
 Outcome run_round(std::uint64_t deadline) {
@@ -189,24 +256,26 @@ void set_freeze_timeout(std::chrono::milliseconds limit) noexcept {
 Result<Done> for_every_other_thread(ThreadWork work, void* self, Rendezvous rendezvous) {
   const std::lock_guard guard(g_one_at_a_time);
   if (const Outcome outcome = install_broadcast_handler(); failed(outcome)) return outcome;
-  const Round round{work, self};
+  static std::uint32_t rounds = 0;
+  if (++rounds == 0) ++rounds;
+  const Round round{work, self, rounds};
   g_round.store(&round, std::memory_order_release);
-  g_hold.store(rendezvous != nullptr ? 1 : 0, std::memory_order_release);
+  g_held_round.store(rendezvous != nullptr ? round.number : 0, std::memory_order_release);
   const Outcome outcome =
       run_round(sys::monotonic_nanoseconds() +
                 static_cast<std::uint64_t>(g_limit_nanoseconds.load(std::memory_order_relaxed)));
   if (!failed(outcome) && rendezvous != nullptr) rendezvous(self);
-  g_hold.store(0, std::memory_order_release);
-  sys::futex_wake_all(g_hold);
+  g_held_round.store(0, std::memory_order_release);
+  sys::futex_wake_all(g_held_round);
   // RACE on a timeout a thread may answer later, when `round` is gone: no slot may stay pending,
   // and a handler that is running its work must be waited for.
-  for (Slot& slot : slots()) {
+  g_slots.for_each([](Slot& slot) {
     auto pending = static_cast<std::uint32_t>(Answer::pending);
     slot.answer.compare_exchange_strong(pending, static_cast<std::uint32_t>(Answer::given));
     while (slot.answer.load(std::memory_order_acquire) ==
            static_cast<std::uint32_t>(Answer::running))
       sys::yield();
-  }
+  });
   return as_result(outcome);
 }
 

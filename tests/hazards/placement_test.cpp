@@ -17,6 +17,7 @@ void one_fault_at(Region region, const char* where) {
 }
 
 TEST(Placement, LowAndHighAddresses) {
+  if (under_sanitizer()) GTEST_SKIP() << "its shadow is there";
   for (const BackendId id : backends_for(FaultKind::write_protected)) {
     SCOPED_TRACE(name(id));
     EXPECT_EQ(kSucceeded, in_child([id] {

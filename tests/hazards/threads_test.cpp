@@ -224,9 +224,6 @@ void look_twice(void*) {
 }
 
 TEST(Broadcast, RendezvousHoldsEverybody) {
-  if (skips_known_bugs())
-    GTEST_SKIP()
-        << "library bug: a second rendezvous right after the first holds threads in the first";
   EXPECT_EQ(kSucceeded, in_child(
                             [] {
                               std::atomic<bool> stop{false};
@@ -255,8 +252,6 @@ TEST(Broadcast, RendezvousHoldsEverybody) {
 // Threads are held wherever they are, inside malloc() with its lock held too. The caller, and the
 // threads that have yet to answer, must not need that lock.
 TEST(Broadcast, RendezvousWhileThreadsAllocate) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: the caller of a rendezvous allocates while others are held";
   EXPECT_EQ(kSucceeded, in_child(
                             [] {
                               ::mallopt(M_ARENA_MAX, 1);

@@ -32,6 +32,9 @@
 
 #include <pagetrap/vm/vm.hpp>
 
+// There in programs that AddressSanitizer instruments.
+extern "C" [[gnu::weak]] void __asan_init();
+
 namespace pagetrap {
 namespace {
 
@@ -341,6 +344,8 @@ class Round {
   }
 
   void fork_children() {
+    // The sanitizer's allocator may stay locked in a child, and there is a thread of ours in it.
+    if (&__asan_init != nullptr && plan_.backend == BackendId::uffd_thread) return;
     while (goes_on()) {
       const pid_t child = ::fork();
       if (child == 0) {

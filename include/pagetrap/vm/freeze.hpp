@@ -32,12 +32,15 @@ PAGETRAP_API void set_freeze_timeout(std::chrono::milliseconds limit) noexcept;
 /// Runs in a thread other than the caller's, inside a signal handler: must be signal-safe.
 /// `context` is the thread's ucontext_t*.
 using ThreadWork = void (*)(void* self, void* context) noexcept PAGETRAP_SIGNAL_SAFE;
-/// Runs in the calling thread while all others are held.
+/// Runs in the calling thread while all others are held, wherever they are: one may have malloc's
+/// lock, or any other, so it must be signal-safe in all but name.
 using Rendezvous = void (*)(void* self);
 
 /// Run `work(self, context)` in every other thread of the process and return when each has done it:
 /// threads born meanwhile too, threads that exit are not waited for. With `rendezvous`, all of them
 /// are then held where they are (not in the kernel: no page fault is half done) while it runs.
+/// Left out are the kernel's own workers in this process (io_uring, vhost): they take no signals,
+/// and obey no protection key either.
 /// Not signal-safe; calls exclude each other.
 /// Errors  ETIMEDOUT after set_freeze_timeout(): some thread blocks freeze_signal(). `work` has run
 ///         in the others then, and `rendezvous` has not.
