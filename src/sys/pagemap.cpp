@@ -2,6 +2,7 @@
 
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -108,9 +109,64 @@ Result<Pages> scan_written_first(int pagemap, PageRange range, std::vector<PageR
   return Pages{pages};
 }
 
+namespace {
+
+// SOURCE Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped.
+constexpr std::uint64_t kThere = std::uint64_t{3} << 62;
+
+// Reads the entries of as many pages as fit; returns how many, or -errno.
+using Entries = std::array<std::uint64_t, 4096>;
+ssize_t read_entries(int pagemap, PageRange range, Entries& entries) noexcept {
+  const std::size_t count = std::min(entries.size(), range.length.count());
+  const std::uint64_t first = reinterpret_cast<std::uintptr_t>(range.base) >> page_shift();
+  const ssize_t got = ::pread(pagemap, entries.data(), count * sizeof entries[0],
+                              static_cast<off_t>(first * sizeof entries[0]));
+  if (got < 0) return -errno;
+  return got < static_cast<ssize_t>(sizeof entries[0])
+             ? -EIO
+             : got / static_cast<ssize_t>(sizeof entries[0]);
+}
+
+Result<Pages> read_present(int pagemap, PageRange range, std::vector<PageRange>& out) {
+  Entries entries;
+  std::size_t pages = 0;
+  const std::uint64_t first = reinterpret_cast<std::uintptr_t>(range.base) >> page_shift();
+  for (std::size_t done = 0; done < range.length.count();) {
+    const PageRange rest{range.base + bytes(Pages{done}), Pages{range.length.count() - done}};
+    const ssize_t got = read_entries(pagemap, rest, entries);
+    if (got < 0) return Error{"read /proc/self/pagemap", static_cast<int>(-got), range};
+    const auto read = static_cast<std::size_t>(got);
+    for (std::size_t i = 0; i < read; ++i) {
+      if ((entries[i] & kThere) == 0) continue;
+      const std::uint64_t start = (first + done + i) << page_shift();
+      append({start, start + page_size(), 0}, out);
+      pages += 1;
+    }
+    done += read;
+  }
+  return Pages{pages};
+}
+
+}  // namespace
+
+std::byte* first_present(int pagemap, PageRange range) noexcept {
+  Entries entries;
+  while (!range.empty()) {
+    const ssize_t got = read_entries(pagemap, range, entries);
+    if (got < 0) return range.base;
+    const auto read = static_cast<std::size_t>(got);
+    for (std::size_t i = 0; i < read; ++i)
+      if ((entries[i] & kThere) != 0) return range.base + bytes(Pages{i});
+    range = {range.base + bytes(Pages{read}), Pages{range.length.count() - read}};
+  }
+  return range.base;
+}
+
 Result<Pages> scan_present(int pagemap, PageRange range, std::vector<PageRange>& out) {
   pm_scan_arg request = having_contents(0);
-  return scan(pagemap, range, request, out);
+  const auto found = scan(pagemap, range, request, out);
+  if (found || (found.error().number != ENOTTY && found.error().number != EINVAL)) return found;
+  return read_present(pagemap, range, out);
 }
 
 }  // namespace pagetrap::sys

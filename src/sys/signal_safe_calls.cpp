@@ -78,6 +78,16 @@ bool in_core(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
   return ::mincore(page.base, page_size(), &present) == 0 && (present & 1) != 0;
 }
 
+int has_page(int pagemap, const void* page) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  std::uint64_t entry = 0;
+  const std::uint64_t offset = (address_of(page) >> page_shift()) * sizeof entry;
+  const ssize_t got = ::pread(pagemap, &entry, sizeof entry, static_cast<off_t>(offset));
+  if (got != sizeof entry) return got < 0 ? -errno : -EIO;
+  // SOURCE Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped.
+  return entry >> 62 != 0 ? 1 : 0;
+}
+
 [[gnu::hot]] int uffd_copy(int uffd, PageRange to, const void* from, std::uint64_t mode,
                            std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
   done = 0;

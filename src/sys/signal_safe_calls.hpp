@@ -41,6 +41,8 @@ PAGETRAP_API int punch_hole(int descriptor, std::uint64_t offset, std::size_t le
     PAGETRAP_SIGNAL_SAFE;
 /// Whether the page is in its file's page cache (mincore(2)). False on error.
 PAGETRAP_API bool in_core(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
+/// Whether /proc/self/pagemap has the page mapped or swapped out: 1, 0, or -errno.
+PAGETRAP_API int has_page(int pagemap, const void* page) noexcept PAGETRAP_SIGNAL_SAFE;
 
 // --- userfaultfd ------------------------------------------------------------------------------
 // `done` is set to the bytes completed, also on error: these calls stop at the first page that is
@@ -97,6 +99,22 @@ PAGETRAP_API bool read_own_memory(const void* from, void* to, std::size_t length
 
 /// CLOCK_MONOTONIC in nanoseconds (vDSO).
 PAGETRAP_API std::uint64_t monotonic_nanoseconds() noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// For calls that the kernel refuses with EAGAIN until another thread has done its part.
+class Patience {
+ public:
+  /// Gives the CPU to others. False when that has gone on for ten seconds.
+  bool wait() noexcept PAGETRAP_SIGNAL_SAFE {
+    constexpr std::uint64_t kLongest = 10'000'000'000;
+    const std::uint64_t now = monotonic_nanoseconds();
+    if (since_ == 0) since_ = now;
+    yield();
+    return now - since_ < kLongest;
+  }
+
+ private:
+  std::uint64_t since_ = 0;
+};
 
 /// Blocks every signal of this thread for a scope, so that no handler can interrupt it and fault.
 class AllSignalsBlocked {

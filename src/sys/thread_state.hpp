@@ -16,10 +16,18 @@
 
 namespace pagetrap::sys {
 
+/// A fault handler that this thread is inside of, unless it was left by siglongjmp.
+struct RunningHandler {
+  void* region = nullptr;         // the RegionState that it pins
+  const void* context = nullptr;  // in the signal frame
+  unsigned phase = 0;
+};
+
 struct ThreadState {
-  pid_t id = 0;                 // remembered gettid(2), 0: not asked yet
-  int handler_depth = 0;        // fault handlers this thread is inside of
-  void* last_region = nullptr;  // registry.cpp: the RegionState of the last fault
+  pid_t id = 0;                              // remembered gettid(2), 0: not asked yet
+  int handler_depth = 0;                     // running.cpp: fault handlers this thread is inside of
+  void* last_region = nullptr;               // registry.cpp: the RegionState of the last fault
+  std::array<RunningHandler, 4> handlers{};  // the outermost ones
   // signals.cpp: the fault that is being passed on to an earlier handler
   void* passing_context = nullptr;
   void* passing_frame = nullptr;
@@ -27,8 +35,11 @@ struct ThreadState {
   // keys.cpp
   std::uint32_t handlers_with_keys = 0;
   std::array<std::uint8_t, 16> windows{};  // open windows by protection key
+  // dispatch.cpp: the last fault that was taken for one raised before a thaw
+  const void* stale_address = nullptr;
+  std::uint32_t stale_thaws = 0;
 };
-static_assert(sizeof(ThreadState) <= 64);
+static_assert(sizeof(ThreadState) <= 256);
 
 extern PAGETRAP_API constinit thread_local ThreadState thread_state;
 

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstring>
+#include <deque>
+#include <mutex>
 
 #include <pagetrap/vm/features.hpp>
 
@@ -90,12 +92,18 @@ Capabilities mprotect_capabilities(Backing backing) {
 }  // namespace
 
 std::span<const Backend> backends() {
-  static const std::array<Backend, kEntries.size()> all = [] {
-    std::array<Backend, kEntries.size()> made;
-    for (std::size_t i = 0; i < made.size(); ++i) made[i] = describe_entry(kEntries[i]);
-    return made;
-  }();
-  return all;
+  using All = std::array<Backend, kEntries.size()>;
+  static std::mutex lock;
+  static std::deque<All> made;  // the last one counts, as in features()
+  static const Feature* made_of = nullptr;
+  const std::span<const Feature> known = features();
+  const std::lock_guard guard(lock);
+  if (made_of != known.data()) {
+    All& all = made.emplace_back();
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = describe_entry(kEntries[i]);
+    made_of = known.data();
+  }
+  return made.back();
 }
 
 Capabilities capabilities(BackendId id, Backing backing) {

@@ -52,18 +52,25 @@ Fault as_fault(const uffd_msg& message, const RegionState& state) noexcept {
   return fault;
 }
 
-// A declined fault. The faulting thread sleeps in the kernel; the nearest thing to "give the signal
-// to whoever was there before" is to say where, and send SIGSEGV to that very thread.
-void decline(const Fault& fault) noexcept {
-  SignalSafeText line;
-  line.text("pagetrap: fault at ").pointer(fault.address).text(" in thread ").decimal(fault.thread);
-  line.text(" was declined by its handler; sending SIGSEGV\n");
-  sys::write_all(STDERR_FILENO, line.view().data(), line.view().size());
-  if (fault.thread != 0) {
-    sys::thread_kill(fault.thread, SIGSEGV);
-  } else {
-    ::kill(::getpid(), SIGSEGV);
+// A declined fault. The faulting thread sleeps in the kernel, perhaps in a system call, where no
+// signal reaches it. Its page is closed to everybody by mprotect(2) and the thread woken: user code
+// then gets the SIGSEGV of that very access, which goes to whoever was there before pagetrap, and a
+// system call EFAULT. A later unprotect() or supply() opens the page again.
+// RACE another thread's fault on the page is resolved meanwhile: a handler that says both of one
+// page gets one of them.
+void decline(RegionState& state, const Fault& fault) noexcept {
+  state.declined.store(true, std::memory_order_seq_cst);
+  const int prot = fault.kind == FaultKind::write_protected ? PROT_READ : PROT_NONE;
+  if (const int error = sys::change_protection(fault.page, prot)) {
+    // Out of mappings. Nothing else works for all kinds of fault: end here, and say why.
+    SignalSafeText line;
+    line.text("pagetrap: fault at ").pointer(fault.address).text(" in thread ");
+    line.decimal(fault.thread).text(" was declined by its handler (mprotect: errno ");
+    line.decimal(error).text(")\n");
+    sys::write_all(STDERR_FILENO, line.view().data(), line.view().size());
+    ::abort();
   }
+  sys::uffd_wake(state.uffd, fault.page);
 }
 
 void handle_pagefault(int uffd, const uffd_msg& message) noexcept {
@@ -83,7 +90,7 @@ void handle_pagefault(int uffd, const uffd_msg& message) noexcept {
   // kernel looks again at the page after it has queued the thread, and every resolving call wakes
   // all that are queued. So `resolved` needs no wake-up of its own.
   if (verdict == Verdict::resolved) return;
-  if (verdict == Verdict::not_mine) return decline(fault);
+  if (verdict == Verdict::not_mine) return decline(*state, fault);
   // Retry. In a frozen region the thread may sleep on: thaw() wakes it.
   if (!fault.frozen) sys::uffd_wake(uffd, fault.page);
 }

@@ -7,6 +7,8 @@
 
 #include <pagetrap/vm/features.hpp>
 
+#include "vm/process_files.hpp"
+
 namespace pagetrap {
 inline namespace v0 {
 namespace {
@@ -62,7 +64,7 @@ Outcome check(const RegionOptions& options) {
 
 Outcome resolve_dirty(RegionOptions& options) {
   const bool async = has_feature("uffd.wp_async") && has_feature("pagemap_scan") &&
-                     options.backing != Backing::file;
+                     pagemap_descriptor() >= 0 && options.backing != Backing::file;
   if (options.dirty == DirtyForm::best) {
     const bool by_trap = !async || options.faults.has(FaultKind::write_protected) ||
                          options.backend == BackendId::null;
@@ -72,7 +74,8 @@ Outcome resolve_dirty(RegionOptions& options) {
     return Error{"RegionOptions.dirty",
                  ENOTSUP,
                  {},
-                 "DirtyForm::scan and ring need Linux 6.7 and anonymous or memfd memory; use best"};
+                 "DirtyForm::scan and ring need Linux 6.7, anonymous or memfd memory, and a "
+                 "/proc/self/pagemap that may be opened; use best"};
   if (options.faults.empty() && !resolved_by_kernel(options.dirty))
     options.faults = FaultKind::write_protected;
   return kDone;
@@ -98,6 +101,13 @@ Outcome apply_environment(RegionOptions& options) {
 Outcome resolve_options(RegionOptions& options) {
   if (const Outcome outcome = check(options); failed(outcome)) return outcome;
   if (const Outcome outcome = apply_environment(options); failed(outcome)) return outcome;
+  // What looks unavailable may be there: choose nothing less without a word.
+  const bool chooses = options.backend == BackendId::best || is_uffd(options.backend);
+  if (const int error = probing_error(); error != 0 && chooses)
+    return Error{"probing the kernel",
+                 error,
+                 {},
+                 "raise RLIMIT_NOFILE or RLIMIT_AS, or name the mprotect backend"};
   if (const Outcome outcome = resolve_dirty(options); failed(outcome)) return outcome;
   if (options.backend != BackendId::best) {
     const char* const reason = obstacle(options.backend, options);

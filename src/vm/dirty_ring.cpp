@@ -72,7 +72,8 @@ class RingTracker final : public ScanTracker {
   Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
   Outcome rearm_in_child(RegionState& state) noexcept override;
   // Pages filled or opened by a call of ours are written without a fault that could be sampled.
-  void opened(PageRange) noexcept PAGETRAP_SIGNAL_SAFE override {
+  void opened(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override {
+    ScanTracker::opened(range);
     changed_without_fault_.store(true, std::memory_order_release);
   }
 
@@ -102,8 +103,8 @@ void drain(RingDomain& all) {
 }
 
 // Sets a common start of samples and counts. Nobody else is in a page fault meanwhile, and somebody
-// may have malloc's lock: nothing here allocates. The samples skipped are nobody's loss, since every
-// tracker scans first after a restart.
+// may have malloc's lock: nothing here allocates. The samples skipped are nobody's loss, since
+// every tracker scans first after a restart.
 void restart(void* self) {
   auto& all = *static_cast<RingDomain*>(self);
   all.sampled = 0;

@@ -48,9 +48,18 @@ class ScanTracker : public DirtyTracker {
   Outcome rearm_in_child(RegionState& state) noexcept override;
 
  private:
+  Result<Pages> report_unknown(PageRange part, std::vector<PageRange>& out);
+  Result<Pages> scan_known(PageRange part, std::vector<PageRange>& out);
+  void forget_unknown(PageRange range);
+
+  RegionState* state_ = nullptr;
   // Until the whole region has been armed once, pages that were never touched carry no mark, and
   // the kernel calls them written.
   bool armed_once_ = false;
+  // Pages that count as written whatever the kernel says, sorted: of a memory object in a fork()ed
+  // child, where the kernel knows nothing of them.
+  std::vector<PageRange> unknown_;
+  std::atomic<bool> all_unknown_{false};  // and all the others too
 };
 
 /// DirtyForm::scan: the kernel marks, PAGEMAP_SCAN collects.

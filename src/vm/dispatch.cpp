@@ -9,6 +9,7 @@
 #include "trace/switched_on.hpp"
 #include "vm/dirty_tracker.hpp"
 #include "vm/keys.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -20,26 +21,46 @@ std::uint64_t fault_detail(const Fault& fault, std::uint64_t started) noexcept
   return static_cast<std::uint64_t>(fault.kind) | std::uint64_t{fault.write} << 8 | took << 16;
 }
 
+// RACE a fault raised while the region was frozen, and looked at after the thaw: the page is open
+// and the access runs again. But a page may be closed by somebody else's mprotect() while the table
+// calls it open, and that must end: the same address twice without a thaw in between is not ours.
+bool raised_before_thaw(const RegionState& state, const Fault& fault) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (!state.options.freezable) return false;
+  const PageState now = state.pages.get(fault.address);
+  if (now != PageState::read_write && (now != PageState::read || fault.write)) return false;
+  sys::ThreadState& self = sys::this_thread();
+  const std::uint32_t thaws = state.thaws.load(std::memory_order_seq_cst);
+  if (thaws == 0) return false;
+  if (self.stale_address == fault.address && self.stale_thaws == thaws) return false;
+  self.stale_address = fault.address;
+  self.stale_thaws = thaws;
+  return true;
+}
+
 // The handler of a region without one: a frozen region's threads wait, others are not ours.
-Verdict without_handler(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
-  return fault.frozen ? Verdict::retry : Verdict::not_mine;
+Verdict without_handler(const RegionState& state, const Fault& fault) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  return fault.frozen || raised_before_thaw(state, fault) ? Verdict::retry : Verdict::not_mine;
 }
 
 [[gnu::hot]] Verdict call_handler(RegionState& state, const Fault& fault) noexcept
     PAGETRAP_SIGNAL_SAFE {
-  if (!state.has_handler.load(std::memory_order_acquire)) return without_handler(fault);
+  if (!state.has_handler.load(std::memory_order_acquire)) return without_handler(state, fault);
   const HandlerSlot slot = state.current_handler();
-  if (slot.handler == nullptr) return without_handler(fault);
+  if (slot.handler == nullptr) return without_handler(state, fault);
   return slot.handler(slot.self, fault);
 }
 
-// A missing page of a lifted region, unless its handler asked for missing faults and can have the
-// Lift already.
+// A lift is taking the page tables away, or about to say where they are: run the access again.
+bool is_being_lifted(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state.liftable && state.lift_phase.load(std::memory_order_seq_cst) == LiftPhase::moving;
+}
+
+// A missing page of a lifted region, unless its handler asked for missing faults.
 bool handled_by_lift(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (!state.liftable) [[likely]]
-    return false;
-  return state.lift_phase.load(std::memory_order_acquire) == LiftPhase::moving ||
-         !state.wants(FaultKind::missing) || !state.has_handler.load(std::memory_order_relaxed);
+  return state.liftable &&
+         (!state.wants(FaultKind::missing) || !state.has_handler.load(std::memory_order_relaxed));
 }
 
 }  // namespace
@@ -54,8 +75,6 @@ void forget_current_thread() noexcept {
   sys::this_thread().id = 0;
   sys::this_thread().handler_depth = 0;
 }
-
-int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE { return sys::this_thread().handler_depth; }
 
 namespace {
 
@@ -78,12 +97,15 @@ namespace {
     case PageState::guard:
       return FaultKind::no_access;
     case PageState::read:
-      return write ? FaultKind::write_protected : FaultKind::minor;
+      if (write) return FaultKind::write_protected;
+      break;
     case PageState::read_write:
       break;
   }
   // Resolved by another thread since it was raised, or its state is changing right now (RACE
-  // double-fault): name it by what the region can raise; the handler is idempotent.
+  // double-fault), or a page that nobody ever wrote, after a lift: name it by what the region can
+  // raise; the handler is idempotent. Best by what makes it supply contents, which leaves a page
+  // alone that has some: it may be discarded before the handler looks.
   if (write && present && state.wants(FaultKind::write_protected))
     return FaultKind::write_protected;
   if (state.wants(FaultKind::minor)) return FaultKind::minor;
@@ -104,6 +126,10 @@ FaultKind classify(const RegionState& state, const std::byte* address, bool writ
   fault.region = &state.handle;
   fault.frozen = state.frozen.load(std::memory_order_acquire) != 0;
   Verdict verdict = Verdict::resolved;
+  if (is_being_lifted(state)) {
+    sys::yield();
+    return Verdict::retry;
+  }
   if (fault.kind == FaultKind::missing && handled_by_lift(state)) {
     verdict = restore_lifted(state, fault.page) ? Verdict::resolved : Verdict::not_mine;
     if (traced) trace::record(trace::Kind::fault, fault.address, fault_detail(fault, started));
@@ -119,11 +145,16 @@ FaultKind classify(const RegionState& state, const std::byte* address, bool writ
 
 namespace {
 
-// Regions with a protection key, a lift or a tracker, frozen ones, and faults that are traced.
+// Regions of the uffd-thread backend, with a protection key, a lift or a tracker, freezable ones,
+// and faults that are traced.
 [[gnu::noinline]] bool dispatch_special(RegionState& state, Fault& fault, int code,
                                         bool present) noexcept PAGETRAP_SIGNAL_SAFE {
   if (!state.range.contains(fault.address)) return fill_hole(state, fault.page);  // lift's window
   if (state.key >= 0 && code == SEGV_PKUERR) return resolve_key_fault(state, fault);
+  // Its faults come to handler threads. What comes here is a guard, or was declined there.
+  if (state.operations.id == BackendId::uffd_thread &&
+      state.pages.get(fault.address) != PageState::guard)
+    return false;
   fault.kind = classify(state, fault.address, fault.write, present);
   const Verdict verdict = deliver(state, fault);
   if (verdict == Verdict::retry && fault.frozen) wait_for_thaw(state);
@@ -149,7 +180,7 @@ namespace {
   fault.thread = self.id != 0 ? self.id : current_thread();
   fault.context = context;
   fault.region = &state->handle;
-  ++self.handler_depth;
+  const RunningHere running(pinned, context);
   bool ours = false;
   const bool special = state->special || state->frozen.load(std::memory_order_acquire) != 0 ||
                        trace::switched_on(trace::Kind::fault);
@@ -160,7 +191,6 @@ namespace {
     const HandlerSlot slot = state->current_handler();
     ours = slot.handler != nullptr && slot.handler(slot.self, fault) != Verdict::not_mine;
   }
-  --self.handler_depth;
   return ours;
 }
 

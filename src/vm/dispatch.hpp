@@ -26,8 +26,5 @@ pid_t current_thread() noexcept PAGETRAP_SIGNAL_SAFE;
 /// After fork(): the remembered id is the parent's.
 void forget_current_thread() noexcept;
 
-/// How many fault handlers this thread is inside of.
-int handler_depth() noexcept PAGETRAP_SIGNAL_SAFE;
-
 }  // namespace v0
 }  // namespace pagetrap

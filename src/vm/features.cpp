@@ -10,6 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <deque>
+#include <mutex>
 #include <string_view>
 #include <vector>
 
@@ -167,9 +169,39 @@ const std::size_t kMaxMapCount = read_max_map_count();
 
 }  // namespace
 
+namespace {
+
+struct Probes {
+  std::mutex lock;
+  std::deque<std::vector<Feature>> all;  // the last one counts; none is ever freed
+  int error = EAGAIN;                    // of the last one, that may pass
+};
+
+Probes& probes() {
+  static auto* const the_probes = new Probes;
+  return *the_probes;
+}
+
+bool may_pass(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM; }
+
+}  // namespace
+
 std::span<const Feature> features() {
-  static const std::vector<Feature> all = probe_all();
-  return all;
+  Probes& known = probes();
+  const std::lock_guard guard(known.lock);
+  if (known.error != 0) {
+    known.all.push_back(probe_all());
+    known.error = 0;
+    for (const Feature& feature : known.all.back())
+      if (may_pass(feature.error)) known.error = feature.error;
+  }
+  return known.all.back();
+}
+
+int probing_error() {
+  static_cast<void>(features());
+  const std::lock_guard guard(probes().lock);
+  return probes().error;
 }
 
 bool has_feature(const char* id) {

@@ -90,6 +90,7 @@ Error Region::thaw_locked() noexcept {
   RegionState& state = *state_;
   const Outcome outcome =
       state.key >= 0 ? open_key(state) : reopen_runs(state, state.frozen_leaving);
+  state.thaws.fetch_add(1, std::memory_order_seq_cst);  // before: see raised_before_thaw()
   state.frozen.store(0, std::memory_order_seq_cst);
   sys::futex_wake_all(state.frozen);
   // Threads that sleep in the kernel on a page that a handler opened and others closed meanwhile.

@@ -10,12 +10,14 @@
 
 #include <pagetrap/vm/freeze.hpp>
 
+#include "sys/frame_layout.hpp"
 #include "sys/protection_key.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/switches.hpp"
 #include "sys/thread_state.hpp"
 #include "vm/dispatch.hpp"
 #include "vm/outer_frames.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -59,7 +61,7 @@ void restrict_thread(void* self, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
       rights == nullptr;
   if (in_handler) {
     for_each_outer_frame(
-        context,
+        sys::interrupted_stack_pointer(context),
         [](void* region, void* frame) noexcept PAGETRAP_SIGNAL_SAFE {
           set_rights_in_frame(*static_cast<const RegionState*>(region), frame);
         },
@@ -118,7 +120,7 @@ Outcome restrict_key(RegionState& state, Access access) noexcept PAGETRAP_SIGNAL
   state.key_access.store(static_cast<std::uint32_t>(access), std::memory_order_seq_cst);
   set_own_rights(state);
   if (__libc_single_threaded != 0) return kDone;
-  if (handler_depth() != 0)
+  if (inside_handler())
     return Error{"protect", EDEADLK, state.range,
                  "taking rights away from other threads is not possible inside a fault handler"};
   // Not inside a handler of ours, so this is an ordinary call: it may lock and allocate. A foreign

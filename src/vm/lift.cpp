@@ -5,6 +5,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <new>
 #include <utility>
 #include <vector>
@@ -20,13 +21,14 @@
 #include "vm/channel.hpp"
 #include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace {
 
 constexpr std::size_t kSubtree = std::size_t{1} << 30;  // what one upper page-table entry maps
-constexpr unsigned kAttempts = 1000;  // EAGAIN while an event is unread
+alignas(4096) constexpr std::array<std::byte, 65536> kZeroPage{};  // of any page size
 
 int move_tables(PageRange from, std::byte* to) noexcept {
   if (const int error = sys::injected(sys::Call::mremap)) return error;
@@ -38,76 +40,118 @@ int move_tables(PageRange from, std::byte* to) noexcept {
 // What to do about pages that the window does not have, because nobody ever wrote them.
 enum class Holes : std::uint8_t { fill, leave };
 
-// Moves pages from the window or, where the kernel cannot, copies them.
-int move_or_copy(const RegionState& state, PageRange to, const std::byte* from, Holes holes,
-                 std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
-  if ((state.channel->features() & UFFD_FEATURE_MOVE) != 0) {
-    const std::uint64_t mode = holes == Holes::leave ? UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : 0;
-    const int error = sys::uffd_move(state.uffd, to, from, mode, done);
-    // EBUSY: a page is pinned, or shared with a fork()ed child. It can be copied.
-    if ((error != EBUSY && error != EINVAL) || done != 0) return done != 0 ? 0 : error;
-    to.length = Pages{1};
-  }
-  // Reading a hole of the window gives zeroes, which is what it stands for.
-  return sys::uffd_copy(state.uffd, to, from, 0, done);
+std::byte* in_window(const RegionState& state, const std::byte* page, std::byte* window) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  return window + (page - state.range.base);
 }
 
-// The same for one batch, making progress of at least a page; `done` counts bytes now present.
-int restore_batch(RegionState& state, PageRange batch, const std::byte* from, Holes holes,
-                  std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
-  int error = move_or_copy(state, batch, from, holes, done);
-  if (done != 0) return 0;
-  const PageRange first{batch.base, Pages{1}};
-  if (error == ENOENT) error = sys::uffd_zero(state.uffd, first, done);
-  if (error == EEXIST) {
-    // Another thread restored it. Whoever sleeps on it may have missed that wake-up.
-    sys::uffd_wake(state.uffd, first);
-    done = page_size();
-    return 0;
+bool kernel_moves(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return (state.channel->features() & UFFD_FEATURE_MOVE) != 0;
+}
+
+// Zeroes for a page that has none yet: mapped, or copied where a write-protect mark stands in the
+// empty entry (UFFDIO_ZEROPAGE takes such a mark for a page, UFFDIO_COPY does not). EEXIST: a page
+// is there.
+int zero_page(const RegionState& state, PageRange page, bool protect) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  std::size_t done = 0;
+  if (!protect) {
+    const int error = sys::uffd_zero(state.uffd, page, done);
+    if (error != EEXIST) return error;
   }
+  return sys::uffd_copy(state.uffd, page, kZeroPage.data(), protect ? UFFDIO_COPY_MODE_WP : 0,
+                        done);
+}
+
+// One page, when moving it failed or the kernel cannot.
+// A hole of the window must not be read: the window is registered like the region, and the reader
+// may be the very thread that serves it. So ask the page table first, where a write-protect mark in
+// an empty entry looks like a page that is swapped out, and is cleared for that.
+int restore_page(const RegionState& state, PageRange page, std::byte* from, Holes holes) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  std::size_t done = 0;
+  if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0) {
+    if (const int error = sys::uffd_write_protect(state.uffd, {from, Pages{1}}, false))
+      return error;
+  }
+  const auto there = sys::has_page(pagemap_descriptor(), from);
+  if (there < 0) return -there;
+  if (there > 0) return sys::uffd_copy(state.uffd, page, from, 0, done);
+  return holes == Holes::fill ? zero_page(state, page, false) : 0;
+}
+
+// The beginning of `rest`, a page at least; `done` gets the bytes that need no more work.
+int restore_some(const RegionState& state, PageRange rest, std::byte* from, Holes holes,
+                 std::size_t& done) noexcept PAGETRAP_SIGNAL_SAFE {
+  int error = 0;
+  if (kernel_moves(state)) {
+    const std::uint64_t mode = holes == Holes::leave ? UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : 0;
+    error = sys::uffd_move(state.uffd, rest, from, mode, done);
+    if (done != 0 || error == 0) return 0;
+  } else if (holes == Holes::leave) {
+    // Pages known to be there: see left_in().
+    error = sys::uffd_copy(state.uffd, rest, from, 0, done);
+    if (done != 0 || error == 0) return 0;
+  }
+  const PageRange first{rest.base, Pages{1}};
+  // Moving refuses pages that are pinned or shared with a fork()ed child (EBUSY, EINVAL), holes
+  // (ENOENT), and marks without a page (EFAULT).
+  if (error != EEXIST && error != EAGAIN) error = restore_page(state, first, from, holes);
+  // Another thread restored it. Whoever sleeps on it may have missed that wake-up.
+  if (error == EEXIST) error = sys::uffd_wake(state.uffd, first);
+  if (error == 0) done = page_size();
   return error;
 }
 
-Outcome restore_run(RegionState& state, PageRange range, const std::byte* window, Holes holes,
+// RACE the table calls a page filled before it is (see for_runs in userfaultfd.cpp), and pages that
+// somebody has protected since they came back keep what it says of them.
+void name_restored(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (std::byte* page = range.base; page < range.end(); page += page_size()) {
+    if (state.pages.get(page) == PageState::missing)
+      state.pages.set_one(page, PageState::read_write);
+  }
+}
+
+Outcome restore_run(RegionState& state, PageRange range, std::byte* window, Holes holes,
                     std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
   filled = 0;
-  unsigned attempts = 0;
+  sys::Patience patience;
+  name_restored(state, range);
   while (filled < range.size_bytes()) {
     std::byte* const next = range.base + filled;
     const PageRange rest{next, Pages{(range.size_bytes() - filled) >> page_shift()}};
     std::size_t done = 0;
-    const int error = restore_batch(state, rest, window + (next - state.range.base), holes, done);
-    if (error == EAGAIN && ++attempts < kAttempts) {
-      sys::yield();
-    } else if (error != 0) {
+    const int error = restore_some(state, rest, in_window(state, next, window), holes, done);
+    if (error != 0 && (error != EAGAIN || !patience.wait()))
       return Error{"restore of a lifted page", error, rest};
-    }
     filled += done;
   }
-  state.pages.set(range, PageState::read_write);
   return kDone;
 }
 
-// Pages of the window that are still there; all of it where the kernel cannot tell.
-std::vector<PageRange> left_in(PageRange window) {
+// Pages of the window that are still there.
+Result<std::vector<PageRange>> left_in(PageRange window) {
   std::vector<PageRange> runs;
-  if (sys::scan_present(pagemap_descriptor(), window, runs)) return runs;
-  return {window};
+  const auto found = sys::scan_present(pagemap_descriptor(), window, runs);
+  if (!found) return found.error();
+  return runs;
 }
 
 Outcome restore_rest(RegionState& state, PageRange window) noexcept {
-  Outcome worst = kDone;
   try {
-    for (const PageRange& run : left_in(window)) {
+    const auto left = left_in(window);
+    if (!left) return left.error();
+    Outcome worst = kDone;
+    for (const PageRange& run : *left) {
       std::size_t filled = 0;
       const PageRange home{state.range.base + (run.base - window.base), run.length};
       const Outcome outcome = restore_run(state, home, window.base, Holes::leave, filled);
       if (failed(outcome)) worst = outcome;
     }
+    return worst;
   } catch (const std::bad_alloc&) {
-    worst = Error{"Lift::finish", ENOMEM, window, "no memory for the list of pages"};
+    return Error{"Lift::finish", ENOMEM, window, "no memory for the list of pages"};
   }
-  return worst;
 }
 
 // From the first lift on missing pages are trapped. A registration cannot drop one of its modes
@@ -115,18 +159,22 @@ Outcome restore_rest(RegionState& state, PageRange window) noexcept {
 // write-protect marks, with nothing protected meanwhile. So a region with marks stays as it is, and
 // pages nobody ever wrote are zero-filled by a fault of ours (fill_hole).
 int trap_missing(RegionState& state) noexcept {
-  return sys::uffd_register(state.uffd, state.range,
-                            state.uffd_mode | UFFDIO_REGISTER_MODE_MISSING);
+  const int error =
+      sys::uffd_register(state.uffd, state.range, state.uffd_mode | UFFDIO_REGISTER_MODE_MISSING);
+  if (error == 0) state.traps_missing.store(true, std::memory_order_release);
+  return error;
 }
 
+// The phase is `moving`: faults run again until it is over, and handlers that began before have
+// ended. None may be running: it could be in the thread that must read the remap event.
 Outcome move_away(RegionState& state, PageRange window) noexcept {
   if (const int error = trap_missing(state))
     return Error{"UFFDIO_REGISTER for a lift", error, state.range};
-  if (const Outcome outcome = state.pages.reset(PageState::missing); failed(outcome))
-    return outcome;
+  wait_for_handlers(state);
   if (const int error = move_tables(state.range, window.base))
     return Error{"mremap MREMAP_DONTUNMAP", error, state.range,
                  error == EINVAL ? "the region must be one kernel mapping" : ""};
+  state.pages.reset(PageState::missing);
   return kDone;
 }
 
@@ -146,18 +194,16 @@ Outcome quiet_window(RegionState& state, PageRange window) noexcept {
 }  // namespace
 
 bool fill_hole(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
-  std::size_t done = 0;
-  int error = sys::uffd_zero(state.uffd, page, done);
+  const bool protect = state.range.contains(page.base) &&
+                       state.pages.get(page.base) == PageState::read &&
+                       (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0;
+  int error = zero_page(state, page, protect);
   if (error == EEXIST) error = sys::uffd_wake(state.uffd, page);
   return error == 0 || error == EAGAIN;
 }
 
 bool restore_lifted(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (state.lift_phase.load(std::memory_order_acquire) == LiftPhase::moving) {
-    sys::yield();  // the mover is inside mremap, or about to publish the window
-    return true;
-  }
-  const std::byte* const window = state.lift_window.load(std::memory_order_acquire);
+  std::byte* const window = state.lift_window.load(std::memory_order_acquire);
   // RACE finish() ended between the fault and here: what it did not restore is a hole.
   if (window == nullptr) return fill_hole(state, page);
   std::size_t filled = 0;
@@ -169,9 +215,14 @@ Result<Lift> Region::lift() {
   RegionState& state = *state_;
   if (!state.options.liftable)
     return Error{"lift", ENOTSUP, state.range, "create the region with options.liftable"};
+  if (inside_handler())
+    return Error{"lift", EDEADLK, state.range, "not from inside a fault handler"};
   std::unique_lock guard(state.control);
   if (state.lift_phase.load() != LiftPhase::none)
     return Error{"lift", EALREADY, state.range, "finish the lift that is under way first"};
+  if (pagemap_descriptor() < 0)
+    return Error{"open /proc/self/pagemap", EACCES, state.range,
+                 "lift looks there for what to restore: /proc must be mounted and readable"};
   sys::Mapping::Request request;
   request.size_bytes = state.range.size_bytes();
   request.prot = PROT_NONE;
@@ -180,13 +231,10 @@ Result<Lift> Region::lift() {
   auto window = sys::Mapping::create(request);
   if (!window) return window.error();
   const std::uint64_t started = sys::monotonic_nanoseconds();
-  // Before the move no page can be missing; after it all are, and nobody can tell what was in them
-  // until the window is published.
+  // After the move all pages are missing, and nobody can tell what was in them until the window is
+  // published.
   state.lift_phase.store(LiftPhase::moving, std::memory_order_seq_cst);
   if (const Outcome outcome = move_away(state, window->range()); failed(outcome)) {
-    // Nothing moved. The table forgot which pages were protected; the kernel did not, and their
-    // faults are still delivered.
-    static_cast<void>(state.pages.reset(PageState::read_write));
     state.lift_phase.store(LiftPhase::none, std::memory_order_release);
     return outcome;
   }
@@ -211,38 +259,50 @@ const std::byte* Lift::at(const void* in_region) const noexcept PAGETRAP_SIGNAL_
 }
 
 Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (state_ == nullptr) return Error{"Lift::restore", EBADF, range, "the lift is finished"};
-  if (!state_->range.contains(range) || range.empty())
+  RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
+  if (state == nullptr) return Error{"Lift::restore", EBADF, range, "the lift is finished"};
+  if (!state->range.contains(range) || range.empty())
     return Error{"Lift::restore", EINVAL, range, "not pages of the region"};
+  // RACE finish() in another thread unmaps the window when all that are counted in have left, and
+  // takes it away before.
+  const unsigned phase = state->in_flight.enter();
+  std::byte* const window = state->lift_window.load(std::memory_order_seq_cst);
   std::size_t filled = 0;
-  const Outcome outcome = restore_run(*state_, range, window_.base, Holes::fill, filled);
+  const Outcome outcome = window == nullptr
+                              ? Error{"Lift::restore", EBADF, range, "the lift is finished"}
+                              : restore_run(*state, range, window, Holes::fill, filled);
+  state->in_flight.leave(phase);
   if (failed(outcome)) return outcome;
   return pages_for(filled);
 }
 
 Result<Done> Lift::finish() noexcept {
   if (state_ == nullptr) return Done{};
-  RegionState& state = *std::exchange(state_, nullptr);
+  const std::atomic_ref<RegionState*> mine(state_);
+  RegionState& state = *mine.exchange(nullptr);
   Outcome worst = restore_rest(state, window_);
   if (failed(worst)) {
     // The window keeps what could not be put back; nothing is lost, and faults still find it.
-    state_ = &state;
+    mine.store(&state);
     return worst;
   }
   const std::lock_guard guard(state.control);
   if (!state.wants(FaultKind::missing)) {
     // The holes become plain memory again, or are filled one by one: see trap_missing().
     if (state.uffd_mode == 0) {
-      if (const int error = sys::uffd_unregister(state.uffd, state.range))
+      if (const int error = sys::uffd_unregister(state.uffd, state.range)) {
         worst = Error{"UFFDIO_UNREGISTER after a lift", error, state.range};
+      } else {
+        state.traps_missing.store(false, std::memory_order_release);
+      }
     }
-    static_cast<void>(state.pages.reset(PageState::read_write));
+    state.pages.rename_untouched(PageState::read_write);
   }
   if (state.uffd_mode != 0) withdraw_window(window_);
-  state.lift_window.store(nullptr, std::memory_order_release);
+  state.lift_window.store(nullptr, std::memory_order_seq_cst);
   state.lift_phase.store(LiftPhase::none, std::memory_order_release);
   // RACE a thread that read lift_window before is still copying from the window.
-  state.in_flight.wait();
+  wait_for_handlers(state);
   ::munmap(window_.base, window_.size_bytes());
   return as_result(worst);
 }

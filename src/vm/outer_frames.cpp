@@ -45,20 +45,21 @@ void learn_signal_restorer() noexcept {
   g_restorer.store(sys::signal_restorer(SIGSEGV), std::memory_order_relaxed);
 }
 
-void for_each_outer_frame(void* context, FrameVisitor visit, void* self) noexcept
+bool for_each_outer_frame(std::uintptr_t stack_pointer, FrameVisitor visit, void* self) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const std::uintptr_t restorer = g_restorer.load(std::memory_order_relaxed);
-  if (restorer == 0) return;
-  std::uintptr_t from = sys::interrupted_stack_pointer(context);
+  if (restorer == 0) return false;
+  std::uintptr_t from = stack_pointer;
   // Each frame is nearer to the thread's start than the last: handlers nest. A bound all the same,
   // against a stack that was overwritten with frames pointing at each other.
   for (int depth = 0; depth < 64 && from != 0; ++depth) {
     const std::uintptr_t frame = next_frame(from, restorer);
-    if (frame == 0) return;
+    if (frame == 0) break;
     void* const outer = sys::context_of_frame(frame);
     visit(self, outer);
     from = sys::interrupted_stack_pointer(outer);
   }
+  return true;
 }
 
 }  // namespace v0

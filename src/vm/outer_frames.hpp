@@ -1,13 +1,16 @@
 // The signal frames that a thread will return through.
 #pragma once
 
+#include <cstdint>
+
 #include <pagetrap/core/config.hpp>
 
 namespace pagetrap {
 inline namespace v0 {
 
-/// Calls `visit(self, context)` for the ucontext_t of each signal handler that the interrupted code
-/// of `context` is running inside of, innermost first. Signal-safe.
+/// Calls `visit(self, context)` for the ucontext_t of each signal handler whose frame is on the
+/// stack from `stack_pointer` on, innermost first: those that the code there is running inside of.
+/// False if this machine's frames are not known. Signal-safe.
 ///
 /// How: the kernel puts a frame on the stack, whose first word is the address of the C library's
 /// sigreturn stub; the same word that sigaction(2) knows as sa_restorer. The stack is searched
@@ -17,10 +20,10 @@ inline namespace v0 {
 ///
 /// Not found: handlers on a stack that was left by swapcontext() while they run.
 using FrameVisitor = void (*)(void* self, void* context) noexcept PAGETRAP_SIGNAL_SAFE;
-void for_each_outer_frame(void* context, FrameVisitor visit, void* self) noexcept
+bool for_each_outer_frame(std::uintptr_t stack_pointer, FrameVisitor visit, void* self) noexcept
     PAGETRAP_SIGNAL_SAFE;
 
-/// Learn the address of the stub. Call once before the first broadcast; not signal-safe.
+/// Learn the address of the stub. Called when a handler of ours is installed.
 void learn_signal_restorer() noexcept;
 
 }  // namespace v0

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 
+#include "sys/pagemap.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "vm/process_files.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -28,21 +30,19 @@ PageStates& PageStates::operator=(PageStates&& other) noexcept {
   return *this;
 }
 
-Outcome PageStates::reset(PageState state) noexcept {
+void PageStates::reset(PageState state) noexcept {
   // RACE a reader between the steps decodes an untouched byte as the new state already, and a
   // touched one as the old: both are states the page had around this call.
   initial_.store(state, std::memory_order_release);
   if (epoch() + 1 < kEpochs) {
     epoch_.store(static_cast<std::uint8_t>(epoch() + 1), std::memory_order_release);
-    return kDone;
+    return;
   }
   for (auto& byte : inline_bytes_) byte.store(0, std::memory_order_relaxed);
-  if (!memory_.range().empty()) {
-    if (const int error = sys::advise(memory_.range(), MADV_DONTNEED))
-      return Error{"MADV_DONTNEED of the page states", error, memory_.range()};
-  }
+  // If the memory cannot be given back the bytes are cleared one by one.
+  if (!memory_.range().empty() && sys::advise(memory_.range(), MADV_DONTNEED) != 0)
+    std::fill_n(reinterpret_cast<std::byte*>(bytes_), memory_.range().size_bytes(), std::byte{});
   epoch_.store(0, std::memory_order_release);
-  return kDone;
 }
 
 Result<PageStates> PageStates::create(PageRange range, PageState initial) {
@@ -94,39 +94,31 @@ bool PageStates::claim(const void* page, PageState expected) noexcept PAGETRAP_S
   return false;
 }
 
-void PageStates::drop_claims(PageRange range, PageState as) noexcept {
-  for (std::byte* page = first_changed(range.base, range.end()); page < range.end();
-       page += page_size()) {
-    if (claimed(page)) set_one(page, as);
-    // At each page of the table: is it worth reading?
-    if ((index_of(page) & (page_size() - 1)) == page_size() - 1)
-      page = first_changed(page + page_size(), range.end()) - page_size();
+std::byte* PageStates::first_claimed(std::byte* from, std::byte* end) const noexcept {
+  while (from < end) {
+    from = first_changed(from, end);
+    // As far as this page of the table goes.
+    const std::size_t left = page_size() - (index_of(from) & (page_size() - 1));
+    const std::byte* const known = std::min(end, from + bytes(Pages{left}));
+    for (; from < known; from += page_size())
+      if (claimed(from)) return from;
   }
+  return end;
 }
 
 std::byte* PageStates::first_changed(std::byte* from, std::byte* end) const noexcept {
-  // mincore(2) of the table: a page of it that was never written is not in core. Each stands for
-  // 4096 pages of the region.
-  if (memory_.range().empty()) return from;
-  std::array<unsigned char, 4096> in_core;
-  std::size_t index = index_of(from);
-  const std::size_t limit = index_of(end);
-  while (index < limit) {
-    std::byte* const table_page =
-        page_of(const_cast<const std::atomic<std::uint8_t>*>(&bytes_[index])).base;
-    const std::size_t rest =
-        std::min(static_cast<std::size_t>(memory_.range().end() - table_page) >> page_shift(),
-                 in_core.size());
-    if (::mincore(table_page, bytes(Pages{rest}), in_core.data()) != 0) break;
-    std::size_t skip = 0;
-    while (skip < rest && (in_core[skip] & 1) == 0) ++skip;
-    if (skip == 0) break;
-    index = static_cast<std::size_t>(table_page + bytes(Pages{skip}) -
-                                     reinterpret_cast<std::byte*>(bytes_));
-    if (skip < rest) break;
-  }
-  index = std::min(index, limit);
-  return reinterpret_cast<std::byte*>(first_ + bytes(Pages{index}));
+  // A page of the table that was never written is not there. Each stands for 4096 pages of the
+  // region.
+  if (memory_.range().empty() || from >= end) return from;
+  const std::size_t index = index_of(from);
+  std::byte* const table = memory_.data();
+  std::byte* const first = page_of(table + index).base;
+  const std::byte* const last = page_of(table + index_of(end) - 1).base;
+  const PageRange part{first, pages_for(static_cast<std::size_t>(last - first) + page_size())};
+  std::byte* const there = sys::first_present(pagemap_descriptor(), part);
+  const auto found = static_cast<std::size_t>(there - table);
+  if (found <= index) return from;
+  return std::min(end, reinterpret_cast<std::byte*>(first_ + bytes(Pages{found})));
 }
 
 }  // namespace v0

@@ -56,8 +56,9 @@ class PageStates {
     return byte_of(page).load(std::memory_order_acquire) == claim_byte();
   }
 
-  /// In a fork()ed child: claims of threads that do not exist here end, and the pages are `as`.
-  void drop_claims(PageRange range, PageState as) noexcept;
+  /// The first claimed page at or after `from`, or `end`. For fork()ed children, where threads that
+  /// claimed pages do not exist.
+  [[nodiscard]] std::byte* first_claimed(std::byte* from, std::byte* end) const noexcept;
 
   [[nodiscard]] PageState initial() const noexcept PAGETRAP_SIGNAL_SAFE {
     return initial_.load(std::memory_order_relaxed);
@@ -65,7 +66,12 @@ class PageStates {
 
   /// Every page is in `state` now, in constant time but for one call in 15. Concurrent readers see
   /// the old or the new state. Not for the fault path.
-  Outcome reset(PageState state) noexcept;
+  void reset(PageState state) noexcept;
+
+  /// Pages that have not been set since creation or the last reset() are in `state` now.
+  void rename_untouched(PageState state) noexcept {
+    initial_.store(state, std::memory_order_release);
+  }
 
   /// The first page at or after `from` whose table byte may differ from the initial state, or
   /// `end`: skips what was never touched without reading it. Not for the fault path.

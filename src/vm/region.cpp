@@ -24,6 +24,7 @@
 #include "vm/keys.hpp"
 #include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -177,7 +178,8 @@ void tear_down(RegionState& state) noexcept {
 
 Result<Region> finish_creation(RegionState* state, Outcome outcome) {
   if (!failed(outcome)) outcome = attach_all(*state);
-  state->special = state->liftable || state->tracker != nullptr || state->key >= 0;
+  state->special = state->liftable || state->tracker != nullptr || state->key >= 0 ||
+                   state->options.freezable || state->operations.id == BackendId::uffd_thread;
   if (!failed(outcome) && !register_region(state))
     outcome = Error{"Region::create", ERANGE, state->range, "beyond 48 bits of address"};
   if (failed(outcome)) {
@@ -189,7 +191,6 @@ Result<Region> finish_creation(RegionState* state, Outcome outcome) {
 }
 
 Outcome prepare_process(const RegionOptions& options) {
-  open_process_files();
   if (const auto forks = prepare_for_forks(); !forks) return forks.error();
   if (options.backend == BackendId::null) return kDone;
   if (const auto handlers = install_signal_handlers(); !handlers) return handlers.error();
@@ -216,6 +217,7 @@ Result<Region> Region::create(std::size_t size_bytes, const RegionOptions& asked
   if (size_bytes == 0) return Error{"Region::create", EINVAL, {}, "the size is 0"};
   if (size_bytes > (std::size_t{1} << 47))
     return Error{"Region::create", ENOMEM, {}, "larger than the address space of a process"};
+  open_process_files();
   if (const Outcome outcome = resolve_options(options); failed(outcome)) return outcome;
   if (const Outcome outcome = prepare_process(options); failed(outcome)) return outcome;
   RegionState* const state = new_state({nullptr, pages_for(size_bytes)}, options);
@@ -229,6 +231,7 @@ Result<Region> Region::adopt(PageRange range, const RegionOptions& asked) {
   if (range.empty() || page_of(range.base).base != range.base)
     return Error{"Region::adopt", EINVAL, range, "the range must be whole pages"};
   if (options.backing == Backing::file && options.file < 0) options.file = STDIN_FILENO;
+  open_process_files();
   if (const Outcome outcome = resolve_options(options); failed(outcome)) return outcome;
   if (options.liftable)
     return Error{"Region::adopt", ENOTSUP, range, "only memory of the library's own can be lifted"};
@@ -259,7 +262,7 @@ void Region::end() noexcept {
   trace::record(trace::Kind::region, state->range.base, state->range.length.count() << 8 | 1);
   static_cast<void>(thaw());  // nobody may sleep on a region that ends
   unregister_region(state);
-  state->in_flight.wait();
+  wait_for_handlers(*state);
   state_ = nullptr;  // only now: a handler may have been using this very object
   tear_down(*state);
 }

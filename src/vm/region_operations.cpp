@@ -9,6 +9,7 @@
 #include "vm/dirty_tracker.hpp"
 #include "vm/dispatch.hpp"
 #include "vm/region_state.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -66,11 +67,11 @@ DirtyForm Region::dirty_form() const noexcept PAGETRAP_SIGNAL_SAFE {
 
 Result<Done> Region::on_fault(Handler handler, void* self) noexcept {
   if (state_ == nullptr) return Error{"on_fault", EBADF, {}, "the Region is empty"};
-  if (handler_depth() != 0)
+  if (inside_handler())
     return Error{"on_fault", EDEADLK, state_->range, "not from inside a fault handler"};
   const std::lock_guard guard(state_->control);
   // The spare slot may be in use by faults that began before the last change.
-  state_->in_flight.wait();
+  wait_for_handlers(*state_);
   const unsigned spare = 1 - state_->slot.load(std::memory_order_relaxed);
   state_->slots[spare] = {handler, self};
   state_->slot.store(spare, std::memory_order_release);
@@ -81,7 +82,7 @@ Result<Done> Region::on_fault(Handler handler, void* self) noexcept {
 void Region::quiesce() noexcept {
   if (state_ == nullptr) return;
   const std::lock_guard guard(state_->control);
-  state_->in_flight.wait();
+  wait_for_handlers(*state_);
 }
 
 [[gnu::hot]] Result<Done> Region::protect(PageRange range, Access access) noexcept

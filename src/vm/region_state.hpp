@@ -56,8 +56,9 @@ class InFlight {
   void leave(unsigned phase) noexcept PAGETRAP_SIGNAL_SAFE {
     count_[phase].fetch_sub(1, std::memory_order_release);
   }
-  /// Wait for all that entered before. Callers exclude each other; not from inside.
-  void wait() noexcept;
+  /// Wait for all that entered before, at most `nanoseconds`; false if somebody is inside still.
+  /// Callers exclude each other; not from inside.
+  bool wait(std::uint64_t nanoseconds) noexcept;
   /// In a fork()ed child: the threads that were inside do not exist here.
   void forget() noexcept;
 
@@ -73,8 +74,9 @@ struct alignas(64) RegionState {
   DirtyTracker* tracker = nullptr;
   std::atomic<bool> live{false};  // published; false from withdrawal on
   std::atomic<bool> has_handler{false};
+  std::atomic<bool> declined{false};  // uffd-thread: some page is closed since its fault was
   bool liftable = false;
-  bool special = false;  // has a key, a tracker, or can be lifted: the long way in dispatch.cpp
+  bool special = false;  // has a key or a tracker, can be lifted or frozen: the long way
   bool channel_protects_unpopulated = false;  // write-protect marks need no page (6.4)
   FaultSet faults;
   int key = -1;                          // protection key; -1: none
@@ -90,7 +92,9 @@ struct alignas(64) RegionState {
   // --- what some faults read
   std::atomic<LiftPhase> lift_phase{LiftPhase::none};
   std::atomic<std::byte*> lift_window{nullptr};
+  std::atomic<bool> traps_missing{false};  // registered for missing faults too, by a lift
   std::atomic<std::uint32_t> key_access{static_cast<std::uint32_t>(Access::read_write)};
+  std::atomic<std::uint32_t> thaws{0};          // how many there have been
   std::atomic<std::size_t> fallback_guards{0};  // guards that cost mappings (guard.cpp)
   std::uint64_t uffd_ioctls = 0;                // what the range supports
   int memory_file = -1;                         // memfd or file; -1: none
@@ -164,6 +168,7 @@ class Pinned {
   Pinned(const Pinned&) = delete;
   Pinned& operator=(const Pinned&) = delete;
   [[nodiscard]] RegionState* get() const noexcept PAGETRAP_SIGNAL_SAFE { return state_; }
+  [[nodiscard]] unsigned phase() const noexcept PAGETRAP_SIGNAL_SAFE { return phase_; }
 
  private:
   Pinned(RegionState* state, unsigned phase) noexcept PAGETRAP_SIGNAL_SAFE : state_(state),

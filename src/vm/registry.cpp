@@ -29,13 +29,18 @@ Registry& registry() {
 RegionState::RegionState() = default;
 RegionState::~RegionState() = default;
 
-void InFlight::wait() noexcept {
+bool InFlight::wait(std::uint64_t nanoseconds) noexcept {
+  const std::uint64_t end = sys::monotonic_nanoseconds() + nanoseconds;
   // RACE a fault reads the phase, is delayed, and enters the counter of a phase that has been
   // waited for already. The second round flips back and waits for that counter too.
   for (int round = 0; round < 2; ++round) {
     const unsigned old = phase_.fetch_xor(1, std::memory_order_seq_cst) & 1;
-    while (count_[old].load(std::memory_order_seq_cst) != 0) sys::yield();
+    while (count_[old].load(std::memory_order_seq_cst) != 0) {
+      if (sys::monotonic_nanoseconds() > end) return false;
+      sys::yield();
+    }
   }
+  return true;
 }
 
 void InFlight::forget() noexcept {
@@ -72,12 +77,14 @@ void release_state(RegionState* state) noexcept {
   state->file_owner.reset();
   state->pages = PageStates{};
   state->has_handler.store(false);
+  state->declined.store(false);
   state->slots = {};
   state->slot.store(0);
   state->frozen.store(0);
   state->fallback_guards.store(0);
   state->lift_phase.store(LiftPhase::none);
   state->lift_window.store(nullptr);
+  state->traps_missing.store(false);
   state->frozen_runs.clear();
   state->key_access.store(static_cast<std::uint32_t>(Access::read_write));
   state->absent_in_child = false;

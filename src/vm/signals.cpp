@@ -16,6 +16,7 @@
 #include "vm/dispatch.hpp"
 #include "vm/fork.hpp"
 #include "vm/keys.hpp"
+#include "vm/outer_frames.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -177,6 +178,7 @@ Result<Done> install_signal_handlers() {
   for (const int signal : {SIGSEGV, SIGBUS}) {
     if (const Outcome outcome = install_for(signal); failed(outcome)) return outcome;
   }
+  learn_signal_restorer();
   return Done{};
 }
 

@@ -39,7 +39,10 @@ bool Region::touch(const void* address, bool write) noexcept PAGETRAP_SIGNAL_SAF
     return false;
   const std::atomic_ref<std::uint8_t> cell(*byte);
   if (write) {
-    cell.fetch_or(0, std::memory_order_relaxed);  // a store of the same value, atomic
+    // A store of the same value, atomic. Clang makes a plain load of it if it sees the 0.
+    std::uint8_t nothing = 0;
+    asm volatile("" : "+r"(nothing));
+    cell.fetch_or(nothing, std::memory_order_relaxed);
   } else {
     static_cast<void>(cell.load(std::memory_order_relaxed));
   }

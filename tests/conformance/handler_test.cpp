@@ -171,11 +171,16 @@ TEST_P(Handlers, DeclinedFaultGoesToThePreviousHandler) {
           return 1;
         }
         CHILD_CHECK(g_previous_calls == time);
-        CHILD_CHECK(log.count(FaultKind::write_protected) == static_cast<unsigned>(time));
-        // By userfaultfd's handler threads the signal is sent, and carries no address.
-        if (can().faulting_thread) CHILD_CHECK(g_previous_address == at);
+        // What a handler thread declined stays closed, and is not asked about again.
+        const int asked = can().faulting_thread ? time : 1;
+        CHILD_CHECK(log.count(FaultKind::write_protected) == static_cast<unsigned>(asked));
+        CHILD_CHECK(g_previous_address == at);
       }
       CHILD_CHECK(load(*region, page_at(*region, 3) + 40, Way::plain) == 0);
+      log.decline = false;
+      CHILD_CHECK(region->unprotect(pages_at(*region, 3, 1)));
+      store(*region, page_at(*region, 3) + 40, 1, Way::plain);
+      CHILD_CHECK(g_previous_calls == (is_null() ? 0 : 3));
       return 0;
     });
     EXPECT_EQ(ending.status, 0) << ending.signal << ' ' << ending.output;
@@ -271,7 +276,6 @@ TEST_P(Handlers, DeclinedFaultKillsAsItWouldHave) {
   } else {
     EXPECT_TRUE(ending.died_of_fault()) << ending.status << ' ' << ending.output;
     if (can().handler_thread) {
-      EXPECT_NE(ending.output.find("was declined by its handler"), std::string::npos);
       EXPECT_TRUE(ending.signal == SIGSEGV || ending.signal == 0);
     }
   }

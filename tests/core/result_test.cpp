@@ -95,10 +95,14 @@ TEST(Describe, TellsEverythingOnOneLine) {
 
 TEST(Describe, LeavesOutWhatIsNotThere) {
   EXPECT_EQ(describe(Error{"open", ENOENT}), "open: ENOENT (No such file or directory)");
-  EXPECT_EQ(describe(Error{"open", ENOENT, {}, nullptr}), "open: ENOENT (No such file or directory)");
+  EXPECT_EQ(describe(Error{"open", ENOENT, {}, nullptr}),
+            "open: ENOENT (No such file or directory)");
+  EXPECT_EQ(describe(Error{"UFFDIO_COPY", EAGAIN, {}, "try again"}),
+            "UFFDIO_COPY: EAGAIN (Resource temporarily unavailable). try again");
 }
 
 TEST(Describe, SurvivesNumbersThatAreNotErrnos) {
+  EXPECT_EQ(describe(Error{"odd", 4095}), "odd: 4095");  // the kernel's largest
   EXPECT_EQ(describe(Error{"odd", 99999}), "odd: 99999");
   EXPECT_THAT(describe(Error{"odd", -5}), HasSubstr("-5"));
 }

@@ -36,6 +36,9 @@ TEST(SignalSafeText, WritesRanges) {
   SignalSafeText expected;
   expected.text("[").hex(page_size()).text(", ").hex(2 * page_size()).text(") 1 page");
   EXPECT_EQ(one.view(), expected.view());
+  if (page_size() == 4096) {
+    EXPECT_EQ(one.view(), "[0x1000, 0x2000) 1 page");
+  }
   SignalSafeText many;
   many.range({reinterpret_cast<std::byte*>(page_size()), Pages{3}});
   EXPECT_TRUE(many.view().ends_with(") 3 pages"));
@@ -67,6 +70,11 @@ TEST(SignalSafeText, CutsWhatDoesNotFit) {
   SignalSafeText in_pieces;
   for (int i = 0; i < 1000; ++i) in_pieces.text("a");
   EXPECT_EQ(in_pieces.view(), cut);
+  SignalSafeText inside_a_piece;
+  for (int i = 0; i < 100; ++i) inside_a_piece.text("0123456789");
+  std::string digits;
+  for (int i = 0; i < 51; ++i) digits += "0123456789";
+  EXPECT_EQ(inside_a_piece.view(), digits.substr(0, 509) + "...");
   SignalSafeText in_a_number;
   in_a_number.text(std::string(508, 'a')).unsigned_decimal(123456789);
   EXPECT_EQ(in_a_number.view(), std::string(508, 'a') + "1...");

@@ -16,6 +16,7 @@ std::byte* at(std::uintptr_t address) { return reinterpret_cast<std::byte*>(addr
 TEST(Units, PageSizeIsTheKernels) {
   EXPECT_EQ(page_size(), static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)));
   EXPECT_EQ(std::size_t{1} << page_shift(), page_size());
+  EXPECT_GE(page_size(), 4096U);
 }
 
 TEST(Units, PagesAreNotBytes) {
@@ -69,6 +70,8 @@ TEST(PageRange, ContainsRanges) {
   EXPECT_TRUE(range.contains(PageRange{at(20 * page), Pages{0}}));
   EXPECT_FALSE(range.contains(PageRange{at(21 * page), Pages{0}}));
   EXPECT_FALSE(range.contains(PageRange{at(17 * page), Pages{4}}));
+  EXPECT_FALSE(range.contains(PageRange{at(20 * page), Pages{1}}));
+  EXPECT_FALSE(range.contains(PageRange{at(21 * page), Pages{1}}));
   EXPECT_FALSE(range.contains(PageRange{at(15 * page), Pages{1}}));
   EXPECT_FALSE(range.contains(PageRange{at(15 * page), Pages{2}}));
   EXPECT_FALSE(range.contains(PageRange{at(15 * page), Pages{9}}));
@@ -92,7 +95,7 @@ TEST(PageRange, AtBothEndsOfTheAddressSpace) {
 TEST(PageRange, CountsTooLargeForBytesAreContainedNowhere) {
   const PageRange range{at(16 * page_size()), Pages{4}};
   const std::size_t round = (kMost >> page_shift()) + 1;  // pages; 0 bytes when multiplied
-  for (const std::size_t count : {round, round + 1, round + 4, 2 * round + 1, kMost}) {
+  for (const std::size_t count : {round - 1, round, round + 1, round + 4, 2 * round + 1, kMost}) {
     EXPECT_FALSE(range.contains(PageRange{range.base, Pages{count}})) << count;
     EXPECT_FALSE(range.contains(PageRange{range.base + page_size(), Pages{count}})) << count;
   }
@@ -113,6 +116,7 @@ TEST(Units, PagesCovering) {
   EXPECT_EQ(pages_covering(at(5 * page + 1), page), (PageRange{at(5 * page), Pages{2}}));
   EXPECT_EQ(pages_covering(at(6 * page - 1), 1), (PageRange{at(5 * page), Pages{1}}));
   EXPECT_EQ(pages_covering(at(6 * page - 1), 2), (PageRange{at(5 * page), Pages{2}}));
+  EXPECT_EQ(pages_covering(at(page - 1), 2), (PageRange{at(0), Pages{2}}));
   EXPECT_TRUE(pages_covering(at(5 * page), 0).empty());
 }
 

@@ -198,8 +198,6 @@ void disturb(Region& region, std::size_t thread, const std::atomic<bool>& stop) 
 TEST_P(Fork, StormOfForksWhileFourThreadsFault) {
   if (under_sanitizer() && GetParam() == BackendId::uffd_thread)
     GTEST_SKIP() << "its allocator may stay locked in a fork()ed child, which has a thread of ours";
-  if (GetParam() == BackendId::mprotect && skips_known_bugs())
-    GTEST_SKIP() << "library bug: fork() between a fill's table entry and its mprotect";
   EXPECT_EQ(kSucceeded, in_child(
                             [] {
                               Filler filler;

@@ -206,8 +206,6 @@ TEST(Limits, Descriptors) {
 // Whoever meets the limit first must not be told for the rest of its life that the kernel lacks
 // something, nor be given another backend without a word.
 TEST(Limits, DescriptorsWhileProbing) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: EMFILE while probing is remembered as \"not available\"";
   if (backends()[0].available == false) GTEST_SKIP() << "no userfaultfd here";
   // A fresh process: this one has probed already. The child re-executes this very test program.
   const End end = in_child([] {
@@ -313,8 +311,6 @@ TEST(Limits, LockedMemoryForTheDirtyRing) {
 // A process that may not open its own /proc/self/mem and pagemap (it changed its user, and is not
 // dumpable): what needs them is refused at creation, or done without.
 TEST(Limits, ProcFilesThatMayNotBeOpened) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: a pagemap that cannot be opened is noticed in dirty() only";
   if (::getuid() != 0) GTEST_SKIP() << "needs root, to change the user";
   EXPECT_EQ(kSucceeded, in_child([] {
               static_cast<void>(features());

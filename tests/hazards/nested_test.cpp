@@ -117,7 +117,6 @@ Verdict jump_out(void*, const Fault&) noexcept PAGETRAP_SIGNAL_SAFE { ::siglongj
 // A fault handler that is left by siglongjmp never returns to the library, which counts it as still
 // running. What follows from that must be bounded: other regions, and this thread, go on.
 TEST(Nested, LeavingAHandlerBySiglongjmpLeavesOtherRegionsAlone) {
-  if (skips_known_bugs()) GTEST_SKIP() << "library bug: handler_depth stays up after siglongjmp";
   for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
     SCOPED_TRACE(name(id));
     EXPECT_EQ(
@@ -145,9 +144,6 @@ TEST(Nested, LeavingAHandlerBySiglongjmpLeavesOtherRegionsAlone) {
 }
 
 TEST(Nested, ARegionWhoseHandlerWasLeftBySiglongjmpCanEnd) {
-  if (skips_known_bugs())
-    GTEST_SKIP()
-        << "library bug: in_flight stays up after siglongjmp, the destructor waits for ever";
   for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
     SCOPED_TRACE(name(id));
     EXPECT_EQ(kSucceeded,

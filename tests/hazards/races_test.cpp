@@ -193,8 +193,6 @@ TEST(Races, DiscardedPagesAreTrackedOn) {
 // Protecting right after a fault that a handler thread resolved: the thread that faulted runs on as
 // soon as the page is open, maybe before the library has noted that it is.
 TEST(Races, ProtectRightAfterAFaultProtects) {
-  if (skips_known_bugs())
-    GTEST_SKIP() << "library bug: uffd-thread wakes the thread before it notes the page's state";
   const FaultSet faults = FaultKind::missing | FaultKind::write_protected;
   for (const BackendId id : backends_for(faults)) {
     SCOPED_TRACE(name(id));

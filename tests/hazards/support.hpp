@@ -37,10 +37,6 @@ namespace pagetrap::hazards {
 /// at memory through a pipe: some tests would test it and not us.
 inline bool under_sanitizer() { return &__asan_init != nullptr; }
 
-/// Tests of known bugs of the library, each named where this is asked, run only on request:
-/// PAGETRAP_HAZARDS_KNOWN_BUGS=1 in the environment.
-inline bool skips_known_bugs() { return std::getenv("PAGETRAP_HAZARDS_KNOWN_BUGS") == nullptr; }
-
 /// How a child ended: by exit(`code`), or by `signal`.
 struct End {
   int code = -1;

@@ -14,6 +14,8 @@
 
 #include <pagetrap/vm/signals.hpp>
 
+#include "sys/frame_layout.hpp"
+
 namespace pagetrap {
 namespace {
 
@@ -44,7 +46,7 @@ void nest(int signal, siginfo_t*, void* context) {
     static_cast<void>(filler[0]);
     ::syscall(SYS_tgkill, ::getpid(), ::syscall(SYS_gettid), signal);
   } else {
-    for_each_outer_frame(context, note, nullptr);
+    for_each_outer_frame(sys::interrupted_stack_pointer(context), note, nullptr);
   }
   --t_depth;
 }

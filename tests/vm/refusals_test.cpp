@@ -63,20 +63,28 @@ std::size_t mapping_lines() {
   return static_cast<std::size_t>(std::count(std::istreambuf_iterator<char>(maps), {}, '\n'));
 }
 
+std::size_t mapped_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t pages = 0;
+  statm >> pages;
+  return bytes(Pages{pages});
+}
+
 class Refusals : public Conformance {
  protected:
   void TearDown() override { sys::inject(Call::none, 0); }
 
   /// All that this cell can do at once.
-  RegionOptions everything(DirtyForm dirty, bool freezable, bool liftable) {
+  RegionOptions everything(DirtyForm dirty, bool freezable, bool liftable,
+                           std::size_t pages = kPages) {
     FaultSet faults;
-    for (const FaultKind kind : {FaultKind::missing, FaultKind::minor, FaultKind::no_access,
-                                 FaultKind::write_protected}) {
+    for (const FaultKind kind :
+         {FaultKind::missing, FaultKind::minor, FaultKind::no_access, FaultKind::write_protected}) {
       const bool by_kernel = dirty == DirtyForm::scan || dirty == DirtyForm::ring;
       if (kind == FaultKind::write_protected && by_kernel && is_uffd()) continue;
       if (can_raise(faults | kind)) faults = faults | kind;
     }
-    RegionOptions asked = options(kPages, faults);
+    RegionOptions asked = options(pages, faults);
     asked.dirty = dirty;
     asked.freezable = freezable;
     asked.liftable = liftable;
@@ -100,8 +108,8 @@ TEST_P(Refusals, CreationFailsCleanly) {
     for (const NamedCall& call : kCalls) {
       for (int skip = 0; skip < 4; ++skip) {
         for (const int error : {ENOMEM, EAGAIN}) {
-          SCOPED_TRACE(testing::Message() << call.name << " call " << skip << " errno " << error
-                                          << " variant " << v);
+          SCOPED_TRACE(testing::Message()
+                       << call.name << " call " << skip << " errno " << error << " variant " << v);
           constexpr int kTimes = 8;
           std::size_t fds = 0;
           std::size_t mappings = 0;
@@ -129,6 +137,43 @@ TEST_P(Refusals, CreationFailsCleanly) {
   if (!is_null()) {
     EXPECT_GT(failures, 0U);
   }
+}
+
+// A lost mapping may have been merged with another one, so its size is looked for too.
+TEST_P(Refusals, ARefusedCreationKeepsNoAddressSpace) {
+  constexpr std::size_t kMany = 64_MiB;
+  const RegionOptions asked = everything(DirtyForm::none, false, false, pages_for(kMany).count());
+  { ASSERT_TRUE(Region::create(kMany, asked)); }
+  unsigned failures = 0;
+  for (const NamedCall& call : kCalls) {
+    for (int skip = 0; skip < 4; ++skip) {
+      SCOPED_TRACE(testing::Message() << call.name << " call " << skip);
+      const std::size_t descriptors = open_descriptors();
+      const std::size_t mapped = mapped_bytes();
+      sys::inject(call.call, ENOMEM, skip);
+      const auto made = Region::create(kMany, asked);
+      sys::inject(Call::none, 0);
+      if (made) continue;  // that call is not made that often
+      failures += 1;
+      EXPECT_EQ(made.error().number, ENOMEM) << describe(made.error());
+      EXPECT_STRNE(made.error().operation, "");
+      EXPECT_EQ(open_descriptors(), descriptors);
+      EXPECT_LT(mapped_bytes(), mapped + kMany / 2);
+    }
+  }
+  if (!is_null()) {
+    EXPECT_GT(failures, 0U);
+  }
+}
+
+TEST_P(Refusals, DirtyFormsThatCannotStartSayWhy) {
+  RegionOptions asked = options(kPages, kNoFaults);
+  asked.dirty = DirtyForm::ring;
+  const Injected injected(Call::perf_event_open, EACCES);
+  const auto made = Region::create(bytes(Pages{kPages}), asked);
+  ASSERT_FALSE(made);
+  EXPECT_TRUE(made.error().number == EACCES || made.error().number == ENOTSUP)
+      << describe(made.error());
 }
 
 // The end of a region cannot fail, whatever the kernel refuses.
@@ -246,6 +291,49 @@ TEST_P(Refusals, OperationsReportTheCallAndCanBeRepeated) {
   }
 }
 
+// Refused for good: where there are two ways to protect, neither goes.
+TEST_P(Refusals, ProtectSaysWhereItWasRefused) {
+  if (!is_uffd() && backend() != BackendId::mprotect) GTEST_SKIP() << "protects by other calls";
+  FaultLog log;
+  Region region = make(kPages, FaultKind::write_protected, &log);
+  ASSERT_TRUE(region.valid());
+  write_stamps(region);
+  {
+    const Injected injected(is_uffd() ? Call::uffd_write_protect : Call::mprotect, ENOMEM, 0, 100);
+    const auto refused = region.protect(region.range(), Access::read);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().number, ENOMEM);
+    EXPECT_EQ(refused.error().range.base, region.data());
+  }
+  ASSERT_TRUE(region.protect(region.range(), Access::read));
+  EXPECT_TRUE(region.touch(region.data(), true));
+  EXPECT_EQ(log.count(FaultKind::write_protected), 1U);
+}
+
+TEST_P(Refusals, ARefusedFillLeavesThePageMissing) {
+  if (!can_raise(FaultKind::missing)) GTEST_SKIP() << "cannot raise missing faults";
+  if (is_null()) GTEST_SKIP() << "fills without the kernel";
+  const std::vector<Call> calls = is_uffd() ? std::vector<Call>{Call::uffd_copy}
+                                            : std::vector<Call>{Call::pwrite, Call::mprotect};
+  const Pattern source(4);
+  for (const Call call : calls) {
+    Region region = make(4, FaultKind::missing);
+    ASSERT_TRUE(region.valid());
+    const PageRange page = pages_at(region, 1);
+    {
+      const Injected injected(call, ENOSPC);
+      const auto refused = region.supply(page, source.page(1), Supply::copy);
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().number, ENOSPC);
+    }
+    EXPECT_EQ(region.page_state(page.base), PageState::missing);
+    const auto filled = region.supply(page, source.page(1), Supply::copy);
+    ASSERT_TRUE(filled) << describe(filled.error());
+    EXPECT_EQ(*filled, Pages{1});
+    EXPECT_TRUE(page_is(page.base, stamp(1)));
+  }
+}
+
 // EAGAIN is what userfaultfd says while an event is unread: tried again, not passed on.
 TEST_P(Refusals, AgainIsTriedAgain) {
   if (!is_uffd()) GTEST_SKIP() << "userfaultfd only";
@@ -257,6 +345,8 @@ TEST_P(Refusals, AgainIsTriedAgain) {
     EXPECT_EQ(region.supply(pages_at(region, 0, 8), source.data(), Supply::copy).value(), Pages{8});
     EXPECT_EQ(region.supply(pages_at(region, 8, 8), nullptr, Supply::zero).value(), Pages{8});
     EXPECT_TRUE(region.protect(pages_at(region, 0, 16), Access::read));
+    for (std::size_t i = 0; i < 16; ++i)
+      EXPECT_TRUE(page_is(page_at(region, i), i < 8 ? stamp(i, 1) : 0)) << i;
   }
 }
 
@@ -289,7 +379,8 @@ TEST_P(Refusals, AHandlerThatWasRefusedMayRetry) {
   }
 }
 
-// What dirty() reports, with refusals in between: nothing that was written is missing from the union.
+// What dirty() reports, with refusals in between: nothing that was written is missing from the
+// union.
 TEST_P(Refusals, DirtyLosesNoPage) {
   Random random(65530);
   for (const DirtyForm form : {DirtyForm::scan, DirtyForm::traps, DirtyForm::ring}) {
@@ -331,10 +422,9 @@ TEST_P(Refusals, DirtyLosesNoPage) {
         written[between] = true;
         ASSERT_TRUE(region.dirty(region.range(), found));
         for (std::size_t i = 0; i < kPages; ++i) {
-          const bool reported =
-              std::any_of(found.begin(), found.end(), [&](const PageRange& range) {
-                return range.contains(page_at(region, i));
-              });
+          const bool reported = std::any_of(
+              found.begin(), found.end(),
+              [&](const PageRange& range) { return range.contains(page_at(region, i)); });
           EXPECT_TRUE(reported || !written[i]) << "page " << i << " was lost";
           if (!refused) {
             EXPECT_TRUE(written[i] || !reported) << "page " << i;
@@ -344,6 +434,36 @@ TEST_P(Refusals, DirtyLosesNoPage) {
         EXPECT_EQ(region.dirty(region.range(), found).value(), Pages{0});
         if (HasFailure()) return;
       }
+    }
+  }
+}
+
+// The simplest of these cases: two pages written, and a collection that is refused as a whole.
+TEST_P(Refusals, ARefusedCollectionKeepsItsPages) {
+  for (const DirtyForm form : {DirtyForm::scan, DirtyForm::traps, DirtyForm::ring}) {
+    RegionOptions asked = options(kPages, kNoFaults);
+    asked.dirty = form;
+    auto made = Region::create(bytes(Pages{kPages}), asked);
+    if (!made) continue;
+    Region& region = *made;
+    write_stamps(region);
+    ASSERT_TRUE(region.arm_dirty(region.range()));
+    for (const std::size_t i : {std::size_t{3}, std::size_t{40}})
+      store(region, page_at(region, i), i, ways().back());
+    std::vector<PageRange> found;
+    const bool traps = form == DirtyForm::traps;
+    {
+      const Call protects = is_uffd() ? Call::uffd_write_protect : Call::mprotect;
+      const Injected injected(traps ? protects : Call::pagemap_scan, ENOMEM, 0, traps ? 100 : 1);
+      const bool collected = static_cast<bool>(region.dirty(region.range(), found));
+      EXPECT_EQ(collected, traps && is_null()) << "form " << static_cast<int>(form);
+    }
+    ASSERT_TRUE(region.dirty(region.range(), found));
+    for (const std::size_t i : {std::size_t{3}, std::size_t{40}}) {
+      EXPECT_TRUE(
+          std::any_of(found.begin(), found.end(),
+                      [&](const PageRange& run) { return run.contains(page_at(region, i)); }))
+          << "form " << static_cast<int>(form) << " page " << i;
     }
   }
 }
@@ -376,6 +496,9 @@ TEST_P(Refusals, LiftIsUndoneOrCanBeFinished) {
           EXPECT_EQ(lifted.error().number, ENOMEM) << describe(lifted.error());
           EXPECT_NE(std::string(lifted.error().operation), "");
         }
+        if (call.call == Call::mremap && skip == 0) {
+          EXPECT_FALSE(lifted);
+        }
       }
       for (std::size_t i = 0; i < kPages; ++i)
         EXPECT_EQ(load(region, page_at(region, i), Way::plain), stamp(i)) << i;
@@ -388,6 +511,31 @@ TEST_P(Refusals, LiftIsUndoneOrCanBeFinished) {
       if (HasFailure()) return;
     }
   }
+}
+
+// A large region of which two pages are there, one of them written after the refusal.
+TEST_P(Refusals, ARefusedLiftChangesNothing) {
+  if (!is_uffd() || is_shared()) GTEST_SKIP() << "no lift";
+  RegionOptions asked = options(pages_for(1_GiB).count(), FaultKind::write_protected);
+  asked.liftable = true;
+  auto made = Region::create(1_GiB, asked);
+  if (!made) GTEST_SKIP() << describe(made.error());
+  Region& region = *made;
+  store(region, page_at(region, 5), 7, Way::plain);
+  {
+    const Injected injected(Call::mremap, ENOMEM);
+    const auto refused = region.lift();
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().number, ENOMEM);
+  }
+  EXPECT_EQ(load(region, page_at(region, 5), Way::plain), 7U);
+  store(region, page_at(region, 6), 8, Way::plain);
+  auto lift = region.lift();
+  ASSERT_TRUE(lift) << describe(lift.error());
+  EXPECT_EQ(*reinterpret_cast<const std::uint64_t*>(lift->at(page_at(region, 5))), 7U);
+  ASSERT_TRUE(lift->finish());
+  EXPECT_EQ(load(region, page_at(region, 5), Way::plain), 7U);
+  EXPECT_EQ(load(region, page_at(region, 6), Way::plain), 8U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Vm, Refusals, testing::ValuesIn(all_combinations()), test_name);

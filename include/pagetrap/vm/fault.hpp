@@ -71,7 +71,10 @@ enum class Verdict : std::uint8_t {
   resolved,  // the page is accessible now: run the access again
   retry,     // somebody else resolves it: run the access again (it may fault again); if the region
              // is frozen, wait for the thaw first
-  not_mine,  // a genuine error: give the signal to whoever was there before pagetrap
+  not_mine,  // a genuine error: give the signal to whoever was there before pagetrap. From a
+             // handler thread the page is closed (mprotect) for the thread to get its SIGSEGV, or
+             // the system call EFAULT, and stays so, without asking again, until it is opened by
+             // unprotect() or supply()
 };
 
 /// Called for each fault in a region.
@@ -82,6 +85,10 @@ enum class Verdict : std::uint8_t {
 /// Signals  In the faulting thread it runs inside a signal handler: allocate nothing, take no lock
 ///          that the interrupted code may hold, do not throw. It may fault itself, in another page.
 ///          In a handler thread any code may run, except touching pages served by that thread.
+/// Leaving  In the faulting thread it may be left by siglongjmp (with the mask saved by sigsetjmp).
+///          The end of its region then takes 50 ms longer, in which all threads are asked whether
+///          they are still inside. Rights to protection keys stay as the handler had them: all
+///          open. It may not switch stacks (swapcontext) while it runs.
 using Handler = Verdict (*)(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
 
 }  // namespace v0

@@ -21,8 +21,14 @@ struct Feature {
   const char* fallback = "";  // what is used without it
 };
 
-/// All features, probed once per process. Not signal-safe. Cost about a millisecond, once.
+/// All features, probed once per process; again by the next call if a probe ran out of descriptors
+/// or memory (probing_error()). What an earlier call returned stays valid. Not signal-safe. Cost
+/// about a millisecond, once.
 PAGETRAP_API std::span<const Feature> features();
+
+/// EMFILE, ENFILE or ENOMEM if the last probe ran into that: what it says is not available may be.
+/// Else 0. Region::create then refuses to choose a backend.
+PAGETRAP_API int probing_error();
 
 /// Whether feature `id` is available; false for an unknown id.
 PAGETRAP_API bool has_feature(const char* id);

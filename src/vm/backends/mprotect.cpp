@@ -59,20 +59,44 @@ bool is_empty(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
   return state == PageState::missing || state == PageState::evicted;
 }
 
+// Another thread is filling the page, or taking its contents away: wait until that is done. It
+// cannot be this thread, interrupted: a claim is held with all signals blocked.
+void wait_for_claim(RegionState& state, const std::byte* page) noexcept PAGETRAP_SIGNAL_SAFE {
+  while (state.pages.claimed(page)) sys::yield();
+}
+
+// The run of pages in one state from `next` on, without claimed ones.
+PageRange unclaimed_run(RegionState& state, std::byte* next, std::byte* end) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  wait_for_claim(state, next);
+  PageRange run = state.pages.run(next, end);
+  if (!is_empty(state.pages.get(next))) return run;
+  for (std::byte* page = next + page_size(); page < run.end(); page += page_size())
+    if (state.pages.claimed(page))
+      return {next, Pages{static_cast<std::size_t>(page - next) >> page_shift()}};
+  return run;
+}
+
 // Pages that are empty stay so: there is nothing to protect, and opening them for reading would
-// show zeroes. RACE as in userfaultfd.cpp: whoever fills a page changes its state before he opens
-// it.
+// show zeroes.
+// RACE a page is being filled: its claim ends when it is open, and is waited for, so that neither
+// the filler opens what is closed here nor this passes over what he opens.
 [[gnu::hot]] Outcome protect(RegionState& state, PageRange range, Access access) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const PageState after = access == Access::none ? PageState::none : PageState::read;
   for (std::byte* next = range.base; next < range.end();) {
-    const PageRange run = state.pages.run(next, range.end());
+    const PageRange run = unclaimed_run(state, next, range.end());
     const PageState from = state.pages.get(next);
     next = run.end();
     if (is_empty(from)) continue;
     const bool grows = from == PageState::none && after == PageState::read;
     if (!grows) state.pages.set(run, after);
-    if (const Outcome outcome = set_prot(run, prot_of(after)); failed(outcome)) return outcome;
+    if (const Outcome outcome = set_prot(run, prot_of(after)); failed(outcome)) {
+      // A prefix may be closed all the same. Its faults are delivered; but a page that is called
+      // closed and is not would never be closed by the next call.
+      state.pages.set(run, from);
+      return outcome;
+    }
     if (grows) state.pages.set(run, after);
   }
   return kDone;
@@ -119,23 +143,12 @@ Pages claim_run(RegionState& state, std::byte* next, const std::byte* end,
   return Pages{length};
 }
 
-// Another thread is filling the page: wait until it is open. It cannot be this thread, interrupted:
-// a claim is held with all signals blocked.
-void wait_for_claim(RegionState& state, const std::byte* page) noexcept PAGETRAP_SIGNAL_SAFE {
-  while (state.pages.claimed(page)) sys::yield();
-}
-
 Outcome fill_run(RegionState& state, PageRange run, const std::byte* from, Supply how,
                  Access access, PageState before) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageState after = access == Access::read ? PageState::read : PageState::read_write;
   Outcome outcome = fill_contents(state, run, from, how);
-  if (!failed(outcome)) {
-    // Ends the claim, before anybody can see the page. A thread that faults in between finds
-    // nothing to do and runs again.
-    state.pages.set(run, after);
-    outcome = set_prot(run, prot_of(after));
-  }
-  if (failed(outcome)) state.pages.set(run, before);
+  if (!failed(outcome)) outcome = set_prot(run, prot_of(after));
+  state.pages.set(run, failed(outcome) ? before : after);  // ends the claim
   return outcome;
 }
 
@@ -225,10 +238,21 @@ Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE
 }
 
 // mprotect rights survive fork(). A claim of another thread of the parent does too, and nobody here
-// would ever end it; the page it was filling is closed still.
+// would ever end it: the page is empty again.
 Outcome rearm(RegionState& state) noexcept {
-  state.pages.drop_claims(
-      state.range, state.wants(FaultKind::missing) ? PageState::missing : PageState::evicted);
+  PageState empty = state.empty_state();
+  if (empty == PageState::read_write && state.wants(FaultKind::minor)) empty = PageState::evicted;
+  std::byte* const end = state.range.end();
+  for (std::byte* page = state.pages.first_claimed(state.range.base, end); page < end;
+       page = state.pages.first_claimed(page + page_size(), end)) {
+    const PageRange one{page, Pages{1}};
+    if (const Outcome outcome = set_prot(one, prot_of(empty)); failed(outcome)) return outcome;
+    // Half filled, or half dropped. Memory that is shared is the parent's affair.
+    if (state.options.backing == Backing::anonymous) {
+      if (const Outcome outcome = drop_contents(state, one); failed(outcome)) return outcome;
+    }
+    state.pages.set_one(page, empty);
+  }
   return kDone;
 }
 

@@ -14,7 +14,11 @@ namespace {
 Outcome attach(RegionState&) { return kDone; }
 void detach(RegionState&) noexcept {}
 Outcome rearm(RegionState& state) noexcept {
-  state.pages.drop_claims(state.range, PageState::missing);
+  const PageState empty = state.wants(FaultKind::missing) ? PageState::missing : PageState::evicted;
+  std::byte* const end = state.range.end();
+  for (std::byte* page = state.pages.first_claimed(state.range.base, end); page < end;
+       page = state.pages.first_claimed(page + page_size(), end))
+    state.pages.set_one(page, empty);
   return kDone;
 }
 

@@ -33,8 +33,7 @@ struct BackendOperations {
   Outcome (*rearm)(RegionState& state) noexcept = nullptr;
 
   // Fault path. Ranges are inside the region and not empty. The page states are kept by the
-  // operation itself: before the kernel's call when rights shrink, after it when they grow, so that
-  // a fault never finds a state more permissive than the kernel was when it was raised.
+  // operation itself; each backend says in which order with the kernel's call, and why.
   Outcome (*protect)(RegionState& state, PageRange range, Access access) noexcept
       PAGETRAP_SIGNAL_SAFE = nullptr;
   Outcome (*unprotect)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;

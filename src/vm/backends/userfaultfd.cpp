@@ -23,8 +23,6 @@ namespace pagetrap {
 inline namespace v0 {
 namespace {
 
-constexpr unsigned kAttempts = 1000;  // EAGAIN while an event is unread; its reader needs a moment
-
 bool is_shared(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
   return state.options.backing != Backing::anonymous;
 }
@@ -63,9 +61,10 @@ std::uint64_t features_for(const RegionState& state, std::uint64_t mode, bool in
 }
 
 Outcome register_range(RegionState& state) noexcept {
-  if (state.uffd_mode == 0) return kDone;
-  if (const int error =
-          sys::uffd_register(state.uffd, state.range, state.uffd_mode, &state.uffd_ioctls))
+  std::uint64_t mode = state.uffd_mode;
+  if (state.traps_missing.load()) mode |= UFFDIO_REGISTER_MODE_MISSING;  // a fork()ed child
+  if (mode == 0) return kDone;
+  if (const int error = sys::uffd_register(state.uffd, state.range, mode, &state.uffd_ioctls))
     return Error{"UFFDIO_REGISTER", error, state.range,
                  error == EBUSY ? "another userfaultfd has this range already"
                                 : "this mapping does not support the requested faults"};
@@ -96,17 +95,29 @@ Outcome attach_with(RegionState& state, bool inline_delivery) {
 Outcome attach_inline(RegionState& state) { return attach_with(state, true); }
 Outcome attach_thread(RegionState& state) { return attach_with(state, false); }
 
+// Pages whose faults were declined (channel.cpp) are closed by mprotect(2).
+Outcome reopen_declined(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (!state.declined.load(std::memory_order_relaxed)) [[likely]]
+    return kDone;
+  const int error = sys::change_protection(range, PROT_READ | PROT_WRITE);
+  return error == 0 ? kDone : Error{"mprotect of a declined page", error, range};
+}
+
 void detach(RegionState& state) noexcept {
+  if (!state.owns_memory) static_cast<void>(reopen_declined(state, state.range));
   // Also wakes whoever waits for a page of the range: it finds plain memory. Memory that is ours is
   // unmapped before, so that such a thread finds no zeroes it could take for data.
   if (state.uffd >= 0 && state.uffd_mode != 0 && !state.owns_memory)
     sys::uffd_unregister(state.uffd, state.range);
 }
 
+Outcome fill_holes(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+
 // Before 6.4 the kernel cannot write-protect what is not there. Reading a page maps the zero page,
 // which can be.
 Outcome populate_for_protection(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state.channel_protects_unpopulated) return kDone;
+  if (state.traps_missing.load(std::memory_order_relaxed)) return fill_holes(state, range);
   const int error = sys::advise(range, MADV_POPULATE_READ);
   return error == 0 ? kDone : Error{"MADV_POPULATE_READ", error, range};
 }
@@ -116,11 +127,11 @@ Outcome write_protect(RegionState& state, PageRange range, bool on) noexcept PAG
     if (const Outcome outcome = populate_for_protection(state, range); failed(outcome))
       return outcome;
   }
-  for (unsigned attempt = 0;; ++attempt) {
+  sys::Patience patience;  // EAGAIN: while an event is unread
+  for (;;) {
     const int error = sys::uffd_write_protect(state.uffd, range, on);
     if (error == 0) return kDone;
-    if (error != EAGAIN || attempt == kAttempts) return Error{"UFFDIO_WRITEPROTECT", error, range};
-    sys::yield();
+    if (error != EAGAIN || !patience.wait()) return Error{"UFFDIO_WRITEPROTECT", error, range};
   }
 }
 
@@ -187,7 +198,7 @@ Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
                               Fill fill, Access access, std::size_t& filled) noexcept
     PAGETRAP_SIGNAL_SAFE {
   std::byte* next = range.base;
-  unsigned attempts = 0;
+  sys::Patience patience;
   filled = 0;
   while (next < range.end()) {
     const auto left = static_cast<std::size_t>(range.end() - next);
@@ -202,8 +213,7 @@ Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
       sys::uffd_wake(state.uffd, {next, Pages{1}});
       next += page_size();
     } else if (error == EAGAIN) {
-      if (++attempts == kAttempts) return Error{"userfaultfd fill", EAGAIN, rest};
-      sys::yield();
+      if (!patience.wait()) return Error{"userfaultfd fill", EAGAIN, rest};
     } else if (error != 0) {
       return Error{
           "userfaultfd fill", error, rest,
@@ -211,6 +221,12 @@ Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
     }
   }
   return kDone;
+}
+
+// After a lift reading a hole would be a fault of its own.
+Outcome fill_holes(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::size_t filled = 0;
+  return fill_all(state, range, nullptr, fill_zero, Access::read_write, filled);
 }
 
 bool is_empty(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -231,9 +247,11 @@ Outcome grant_run(RegionState& state, PageRange run, PageState from, Access acce
 // Rights of `range` become `access`. Pages that are empty stay so when rights are taken away: there
 // is nothing to protect, and supply() says what they get.
 //
-// RACE the table must never call a page empty that has been filled, or this would pass over it:
-// whoever fills a page changes its state first. The other way round is harmless, since the kernel
-// is asked for every page that is not empty, whatever rights the table thinks it has.
+// RACE the table changes before the kernel does. It must never call a page empty that has been
+// filled, or this would pass over it; and once the kernel has opened a page, the thread that waited
+// for it may have closed or dropped it again before we come to write here. The other way round is
+// harmless: the kernel is asked for every page that is not empty, whatever rights the table thinks
+// it has, and names a write to a protected page itself.
 Outcome for_runs(RegionState& state, PageRange range, Access access, PageState after) noexcept
     PAGETRAP_SIGNAL_SAFE {
   for (std::byte* next = range.base; next < range.end();) {
@@ -241,15 +259,12 @@ Outcome for_runs(RegionState& state, PageRange range, Access access, PageState a
     const PageState from = state.pages.get(next);
     next = run.end();
     if (access == Access::read && is_empty(from)) continue;
-    const bool fills = is_empty(from) || from == PageState::none;
-    const bool before_kernel = fills || access == Access::read;
-    if (before_kernel) state.pages.set(run, after);
+    state.pages.set(run, after);
     const Outcome outcome = grant_run(state, run, from, access);
     if (failed(outcome)) {
-      if (fills) state.pages.set(run, from);
+      state.pages.set(run, from);
       return outcome;
     }
-    if (!before_kernel) state.pages.set(run, after);
   }
   return kDone;
 }
@@ -293,11 +308,11 @@ Outcome close_runs(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL
                       (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0 &&
                       state.channel_protects_unpopulated && !tracks_asynchronously(state);
   if (!simple) return false;
-  const bool on = to == PageState::read;
-  if (on) state.pages.set_one(page.base, to);
-  if (sys::uffd_write_protect(state.uffd, page, on) != 0) return false;
-  if (!on) state.pages.set_one(page.base, to);
-  return true;
+  state.pages.set_one(page.base, to);  // before the kernel's call: see for_runs
+  if (sys::uffd_write_protect(state.uffd, page, to == PageState::read) == 0) [[likely]]
+    return true;
+  state.pages.set_one(page.base, from);
+  return false;
 }
 
 [[gnu::hot]] Outcome protect(RegionState& state, PageRange range, Access access) noexcept
@@ -319,6 +334,7 @@ Outcome close_runs(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL
 }
 
 [[gnu::hot]] Outcome unprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const Outcome outcome = reopen_declined(state, range); failed(outcome)) return outcome;
   if (flip_one_page(state, range, PageState::read, PageState::read_write)) [[likely]]
     return kDone;
   const PageState first = state.pages.get(range.base);
@@ -347,6 +363,7 @@ void name_filled(RegionState& state, PageRange range, Supply how, PageState afte
 
 [[gnu::hot]] Outcome supply(RegionState& state, PageRange range, const std::byte* from, Supply how,
                             Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const Outcome outcome = reopen_declined(state, range); failed(outcome)) return outcome;
   if (access == Access::read && (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) == 0)
     access = Access::read_write;  // nothing here can trap the write; Region::supply documents it
   const PageState before = state.pages.get(range.base);
