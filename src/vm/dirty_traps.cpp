@@ -5,12 +5,10 @@
 // steps, so that the page is open and unmarked; the second lets it look before the mark is there.
 // So a page's mark is a word: bit 15 "written", the rest a count of faults that are opening it now.
 //   fault      +1; open; set written and -1 in one step
-//   collector  takes a page only if not clean and the count is 0: compare-and-swap to clean, then
-//              protect. 0, the untouched table, is a page that was never armed and counts as
-//              written. A page whose count is not 0 is waited for: its fault handler is three
+//   collector  takes a page only if written and the count is 0: compare-and-swap to 0, clean, then
+//              protect. A page whose count is not 0 is waited for: its fault handler is three
 //              instructions from the end, or its thread is not running and will be.
-// RACE collector sets 0, page still open: a write now is before dirty() returns and is covered
-// by
+// RACE collector sets 0, page still open: a write now is before dirty() returns and is covered by
 //      this report; the page is protected before dirty() returns.
 // RACE a stale fault (raised before another opened the page) arrives after the collector protected
 //      again: it marks and opens; its thread then writes. Reported by the next call. Exact.

@@ -344,8 +344,8 @@ class Round {
   }
 
   void fork_children() {
-    // The sanitizer's allocator may stay locked in a child, and there is a thread of ours in it.
-    if (&__asan_init != nullptr && plan_.backend == BackendId::uffd_thread) return;
+    // The sanitizer's allocator, which other threads use at this moment, may stay locked in a child.
+    if (&__asan_init != nullptr) return;
     while (goes_on()) {
       const pid_t child = ::fork();
       if (child == 0) {

@@ -135,8 +135,10 @@ class PAGETRAP_API Region {
   /// PROT1, PROTN: allow no more than `access` to `range`; later accesses fault. Contents stay.
   /// Returns  ENOTSUP if the backend cannot (capabilities), EINVAL if the range is not in the
   ///          region, ENOMEM: vm.max_map_count (mprotect backend): a PREFIX may then be changed.
-  /// Signals  safe.  Cost  one system call per range, and a TLB shootdown on each CPU running this
-  ///          process. On x86 up to 33 pages are flushed one by one: prefer 1 page or >= 34.
+  /// Signals  safe; on the pkey backend not inside a signal handler, fault handlers included
+  ///          (EDEADLK there): it must reach all threads.
+  /// Cost     one system call per range, and a TLB shootdown on each CPU running this process. On x86
+  ///          up to 33 pages are flushed one by one: prefer 1 page or >= 34.
   /// Source   Appel & Li 1991 section 2; mprotect(2); UFFDIO_WRITEPROTECT in ioctl_userfaultfd(2).
   Result<Done> protect(PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE;
   /// The same for scattered ranges. Stops at the first error; earlier ranges stay protected.
@@ -175,11 +177,11 @@ class PAGETRAP_API Region {
   /// DIRTY: append to `out` the pages of `range` written since the last call or arm_dirty(), as
   /// sorted disjoint ranges, and arm them again. Exact: a write that completes before the call is
   /// reported by it, one that begins after it returns by a later call, one during it by at least
-  /// one of them. Pages that were never armed count as written, touched or not: call arm_dirty()
-  /// first to start from here. Needs options.dirty. Returns  the number of pages appended. On an
-  /// error `out` keeps what was found so far. Threads  any, but calls exclude each other.  Signals
-  /// not safe (allocates). Source   DIRTY in Appel & Li 1991; PAGEMAP_SCAN (6.7),
-  /// docs/design/vm.md.
+  /// one of them. A region is clean when it is made; pages supplied, discarded or evicted count as
+  /// written, and so does all of a memory object, once, in a fork()ed child. Needs options.dirty.
+  /// Returns  the number of pages appended. On an error `out` keeps what was found so far.
+  /// Threads  any, but calls exclude each other.  Signals  not safe (allocates).
+  /// Source   DIRTY in Appel & Li 1991; PAGEMAP_SCAN (6.7); docs/design/vm.md.
   Result<Pages> dirty(PageRange range, std::vector<PageRange>& out);
   /// Declare `range` clean and track writes from here. Cost  about 15 ns per page of 4 KiB, and 8
   /// bytes of page table for pages that are not there yet.
