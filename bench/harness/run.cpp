@@ -23,7 +23,10 @@ constexpr double kFullLimitSeconds = 600;
 bool choose_questions(const BenchOptions& options, std::vector<Question>& chosen) {
   for (const std::string& wanted : options.modules) {
     if (std::ranges::none_of(modules(), [&](const Module& m) { return m.name == wanted; })) {
-      std::fprintf(stderr, "bench: no module is called \"%s\"\n", wanted.c_str());
+      std::string known;
+      for (const Module& module : modules()) known += " " + std::string(module.name);
+      std::fprintf(stderr, "bench: no module is called \"%s\"; there are:%s\n", wanted.c_str(),
+                   known.c_str());
       return false;
     }
   }
@@ -102,9 +105,7 @@ int run(const BenchOptions& options) {
   Results results;
   results.machine = describe_machine();
   results.quick = options.quick;
-  if (for_people) {
-    std::printf("%s\n%s", describe(results.machine).c_str(), table_header().c_str());
-  }
+  if (for_people) std::printf("%s\n", describe(results.machine).c_str());
   for (std::size_t i = 0; i < questions.size(); ++i) {
     show_progress(i, questions.size(), questions[i].id);
     std::fflush(stdout);  // or the child would have a copy of what is unwritten
@@ -112,7 +113,10 @@ int run(const BenchOptions& options) {
                                      options.quick ? kQuickLimitSeconds : kFullLimitSeconds);
     hide_progress();
     const Row* row = take(results, questions[i], std::move(answer));
-    if (row != nullptr && for_people) std::fputs(table_line(*row).c_str(), stdout);
+    if (row != nullptr && for_people) {
+      if (results.rows.size() == 1) std::fputs(table_header().c_str(), stdout);
+      std::fputs(table_line(*row).c_str(), stdout);
+    }
   }
   if (for_people) {
     std::printf("%s%s\n%zu rows in %.0f s\n", break_even_table(results.break_even).c_str(),

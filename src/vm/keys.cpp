@@ -32,6 +32,17 @@ Access allowed(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
   return static_cast<Access>(state.key_access.load(std::memory_order_seq_cst));
 }
 
+// What the region of each key allows: two bits each, as in the rights register.
+constinit std::atomic<std::uint32_t> g_denied{0};
+
+void allow(RegionState& state, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+  state.key_access.store(static_cast<std::uint32_t>(access), std::memory_order_seq_cst);
+  std::uint32_t before = g_denied.load();
+  while (!g_denied.compare_exchange_weak(before,
+                                         sys::with_key(before, state.key, denied_by(access)))) {
+  }
+}
+
 bool has_window(int key) noexcept PAGETRAP_SIGNAL_SAFE {
   return sys::this_thread().windows[static_cast<std::size_t>(key)] != 0;
 }
@@ -91,6 +102,19 @@ void KeysOpenInHandler::open(std::uint32_t bits) noexcept PAGETRAP_SIGNAL_SAFE {
   sys::set_key_rights(sys::key_rights() & ~bits);
 }
 
+void keys_as_allowed() noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint32_t bits = sys::switches.region_key_bits.load(std::memory_order_relaxed);
+  if (bits == 0) [[likely]]
+    return;
+  // RACE a broadcast between reading what is allowed and writing the register: read again after.
+  std::uint32_t before = 0;
+  do {
+    before = g_denied.load(std::memory_order_seq_cst);
+    sys::set_key_rights((sys::key_rights() & ~bits) | (before & bits));
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } while (g_denied.load(std::memory_order_seq_cst) != before);
+}
+
 Outcome attach_key(RegionState& state) {
   if (!sys::have_protection_keys())
     return Error{"pkey_alloc", ENOTSUP, {}, "this CPU or kernel has no protection keys"};
@@ -102,7 +126,7 @@ Outcome attach_key(RegionState& state) {
     return Error{"pkey_mprotect", error, state.range};
   }
   state.key = key;
-  state.key_access.store(static_cast<std::uint32_t>(Access::read_write));
+  allow(state, Access::read_write);
   sys::switches.region_key_bits.fetch_or(sys::with_key(0, key, sys::kDenyAll));
   return kDone;
 }
@@ -117,7 +141,7 @@ void detach_key(RegionState& state) noexcept {
 }
 
 Outcome restrict_key(RegionState& state, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
-  state.key_access.store(static_cast<std::uint32_t>(access), std::memory_order_seq_cst);
+  allow(state, access);
   set_own_rights(state);
   if (__libc_single_threaded != 0) return kDone;
   if (inside_handler())
@@ -131,7 +155,7 @@ Outcome restrict_key(RegionState& state, Access access) noexcept PAGETRAP_SIGNAL
 }
 
 Outcome open_key(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
-  state.key_access.store(static_cast<std::uint32_t>(Access::read_write), std::memory_order_seq_cst);
+  allow(state, Access::read_write);
   set_own_rights(state);
   return kDone;
 }

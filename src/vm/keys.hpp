@@ -27,6 +27,11 @@ bool resolve_key_fault(RegionState& state, Fault& fault) noexcept PAGETRAP_SIGNA
 /// Make the interrupted code's rights to the region's key what the region allows.
 void apply_key_access(const RegionState& state, void* context) noexcept PAGETRAP_SIGNAL_SAFE;
 
+/// Before a handler of somebody else is called: rights to regions' keys as the regions allow. It
+/// may touch what is open, and if it leaves by siglongjmp the thread goes on with these. (The
+/// kernel denies all keys in a handler, and ours have all open.) Windows are closed in it.
+void keys_as_allowed() noexcept PAGETRAP_SIGNAL_SAFE;
+
 /// Sleep until the region is thawed.
 void wait_for_thaw(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE;
 

@@ -137,7 +137,8 @@ Outcome attach_all(RegionState& state) {
   auto pages = PageStates::create(state.range, initial_state(state));
   if (!pages) return pages.error();
   state.pages = std::move(*pages);
-  if (state.options.freezable && state.options.backend != BackendId::pkey &&
+  const BackendId backend = state.options.backend;
+  if (state.options.freezable && backend != BackendId::pkey && backend != BackendId::null &&
       protection_keys_available()) {
     // All 15 keys in use: freeze() falls back to page protection, as on CPUs without keys.
     if (const Outcome outcome = attach_key(state); failed(outcome) && outcome.number != ENOSPC)

@@ -67,6 +67,7 @@ void run_previous(const struct sigaction& action, int signal, siginfo_t* info,
   if ((action.sa_flags & SA_NODEFER) == 0) mask.__val[0] |= 1UL << (signal - 1);
   sigset_t old;
   sys::change_signal_mask(SIG_BLOCK, mask, &old);
+  keys_as_allowed();
   sys::call_foreign_handler(action, signal, info, context);
   sys::change_signal_mask(SIG_SETMASK, old, nullptr);
 }

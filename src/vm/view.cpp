@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "sys/mapping.hpp"
+#include "sys/protection_key.hpp"
+#include "sys/signal_safe_calls.hpp"
 #include "vm/region_state.hpp"
 
 namespace pagetrap {
@@ -25,8 +27,10 @@ Result<PageRange> map_alias(const RegionState& state, Access access) {
     return Error{"mremap to a second view", errno, state.range,
                  "the adopted range must be one shared mapping"};
   sys::Mapping mapping(PageRange{static_cast<std::byte*>(alias), state.range.length});
-  if (::mprotect(alias, state.range.size_bytes(), prot_for(access)) != 0)
-    return Error{"mprotect of a second view", errno, mapping.range()};
+  // It has the region's protection key as well, and rights of its own are the point of it.
+  const int error = state.key >= 0 ? sys::tag(mapping.range(), prot_for(access), 0)
+                                   : sys::change_protection(mapping.range(), prot_for(access));
+  if (error != 0) return Error{"mprotect of a second view", error, mapping.range()};
   return mapping.release();
 }
 

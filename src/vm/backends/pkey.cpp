@@ -47,10 +47,17 @@ Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SA
   return drop_contents(state, range);
 }
 
+// Memory objects keep their contents, and nothing traps.
+Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (state.options.backing == Backing::anonymous) return discard(state, range);
+  const int error = sys::advise(range, MADV_DONTNEED);
+  return error == 0 ? kDone : Error{"MADV_DONTNEED", error, range};
+}
+
 }  // namespace
 
-const BackendOperations kPkeyOperations = {BackendId::pkey, attach, detach,  rearm,  protect,
-                                           unprotect,       supply, discard, discard};
+const BackendOperations kPkeyOperations = {BackendId::pkey, attach, detach, rearm,  protect,
+                                           unprotect,       supply, evict,  discard};
 
 }  // namespace v0
 }  // namespace pagetrap
