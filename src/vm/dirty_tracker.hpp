@@ -36,6 +36,24 @@ class DirtyTracker {
   std::mutex lock;  // collect() and arm() exclude each other
 };
 
+/// Pages that become writable without a trap count as written. Nothing without a tracker.
+class Opening {
+ public:
+  Opening(DirtyTracker* tracker, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE : tracker_(tracker),
+                                                                                  range_(range) {
+    if (tracker_ != nullptr) tracker_->opening(range_);
+  }
+  ~Opening() PAGETRAP_SIGNAL_SAFE {
+    if (tracker_ != nullptr) tracker_->opened(range_);
+  }
+  Opening(const Opening&) = delete;
+  Opening& operator=(const Opening&) = delete;
+
+ private:
+  DirtyTracker* tracker_;
+  PageRange range_;
+};
+
 /// The base of scan and ring.
 class ScanTracker : public DirtyTracker {
  public:

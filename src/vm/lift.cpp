@@ -19,6 +19,7 @@
 #include "sys/signal_safe_calls.hpp"
 #include "sys/userfaultfd.hpp"
 #include "vm/channel.hpp"
+#include "vm/dirty_tracker.hpp"
 #include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
 #include "vm/running.hpp"
@@ -116,6 +117,7 @@ Outcome restore_run(RegionState& state, PageRange range, std::byte* window, Hole
                     std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE {
   filled = 0;
   sys::Patience patience;
+  const Opening opening(state.tracker, range);  // rights are not kept
   name_restored(state, range);
   while (filled < range.size_bytes()) {
     std::byte* const next = range.base + filled;
@@ -197,6 +199,8 @@ bool fill_hole(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE
   const bool protect = state.range.contains(page.base) &&
                        state.pages.get(page.base) == PageState::read &&
                        (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0;
+  const Opening opening(!protect && state.range.contains(page.base) ? state.tracker : nullptr,
+                        page);
   int error = zero_page(state, page, protect);
   if (error == EEXIST) error = sys::uffd_wake(state.uffd, page);
   return error == 0 || error == EAGAIN;

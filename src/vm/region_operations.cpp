@@ -26,25 +26,6 @@ Outcome check(const RegionState* state, PageRange range, const char* operation) 
   return kDone;
 }
 
-// Pages that become writable without a trap count as written.
-class Opening {
- public:
-  Opening(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE
-      : tracker_(state.tracker),
-        range_(range) {
-    if (tracker_ != nullptr) tracker_->opening(range_);
-  }
-  ~Opening() PAGETRAP_SIGNAL_SAFE {
-    if (tracker_ != nullptr) tracker_->opened(range_);
-  }
-  Opening(const Opening&) = delete;
-  Opening& operator=(const Opening&) = delete;
-
- private:
-  DirtyTracker* tracker_;
-  PageRange range_;
-};
-
 void trace_pages(trace::Kind kind, PageRange range, unsigned low) noexcept PAGETRAP_SIGNAL_SAFE {
   trace::note(kind, range.base, range.length.count() << 8 | low);
 }
@@ -104,7 +85,7 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
 [[gnu::hot]] Result<Done> Region::unprotect(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "unprotect"); failed(outcome)) return outcome;
   trace::note(trace::Kind::unprotect, range.base, range.length.count());
-  const Opening opening(*state_, range);
+  const Opening opening(state_->tracker, range);
   return as_result(state_->operations.unprotect(*state_, range));
 }
 
@@ -123,7 +104,7 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
   std::size_t filled = 0;
   Outcome outcome;
   {
-    const Opening opening(*state_, range);
+    const Opening opening(state_->tracker, range);
     outcome = state_->operations.supply(*state_, range, static_cast<const std::byte*>(from), how,
                                         access, filled);
   }
@@ -134,14 +115,15 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
 Result<Done> Region::evict(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "evict"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 0);
-  const Opening opening(*state_, range);  // it may be writable again, and holds something else
+  const Opening opening(state_->tracker,
+                        range);  // it may be writable again, and holds something else
   return as_result(state_->operations.evict(*state_, range));
 }
 
 Result<Done> Region::discard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "discard"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 1);
-  const Opening opening(*state_, range);
+  const Opening opening(state_->tracker, range);
   return as_result(state_->operations.discard(*state_, range));
 }
 
@@ -154,7 +136,7 @@ Result<Done> Region::guard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
 Result<Done> Region::unguard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "unguard"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 3);
-  const Opening opening(*state_, range);
+  const Opening opening(state_->tracker, range);
   return as_result(remove_guard(*state_, range));
 }
 

@@ -75,16 +75,15 @@ void forget_handlers_above(sys::ThreadState& self, int depth) noexcept PAGETRAP_
   }
 }
 
+// A handler that still runs has its frame above that of a fault in it, on the same stack. If it
+// does not look so, the handler was left, or one of the two is on an alternate stack: search.
 void forget_left_handlers(sys::ThreadState& self, const void* context) noexcept
     PAGETRAP_SIGNAL_SAFE {
-  if (self.handler_depth >= static_cast<int>(self.handlers.size()))
-    return forget_by_search(sys::interrupted_stack_pointer(context));
-  // The stack grows down: the frame of a handler that still runs is above the one of a fault in it.
-  while (self.handler_depth > 0 &&
-         reinterpret_cast<std::uintptr_t>(
-             self.handlers[static_cast<std::size_t>(self.handler_depth - 1)].context) <=
-             reinterpret_cast<std::uintptr_t>(context))
-    forget_handlers_above(self, self.handler_depth - 1);
+  const auto depth = static_cast<std::size_t>(self.handler_depth);
+  const bool plausible = depth < self.handlers.size() &&
+                         reinterpret_cast<std::uintptr_t>(self.handlers[depth - 1].context) >
+                             reinterpret_cast<std::uintptr_t>(context);
+  if (!plausible) forget_by_search(sys::interrupted_stack_pointer(context));
 }
 
 bool inside_handler() noexcept PAGETRAP_SIGNAL_SAFE {

@@ -326,6 +326,43 @@ TEST_P(Lifts, WindowIsOneMoment) {
   crew.dismiss();
 }
 
+// What comes back from a lift is writable, so it counts as written, and so do holes that are
+// filled.
+TEST_P(Lifts, DirtyLosesNoWriteOverALift) {
+  for (const DirtyForm form : {DirtyForm::traps, DirtyForm::scan}) {
+    SCOPED_TRACE(static_cast<int>(form));
+    RegionOptions asked = options(kPages, kNoFaults);
+    asked.liftable = true;
+    asked.dirty = form;
+    FaultLog log;
+    if (!Region::create(bytes(Pages{kPages}), asked)) continue;  // before Linux 6.7
+    Region region = make_with(kPages, asked, &log);
+    ASSERT_TRUE(region.valid());
+    fill(region, 1);
+    region.arm_dirty(region.range()).value();
+    {
+      auto lifted = region.lift();
+      ASSERT_TRUE(lifted) << describe(lifted.error());
+      store(region, page_at(region, 3), 7, ways().back());  // there was a page
+      store(region, page_at(region, 5), 7, ways().back());  // a hole
+      ASSERT_TRUE(lifted->finish());
+    }
+    store(region, page_at(region, 7), 7, ways().back());
+    store(region, page_at(region, 8), 7, ways().back());
+    std::vector<PageRange> found;
+    region.dirty(region.range(), found).value();
+    for (const std::size_t i : {3U, 5U, 7U, 8U}) {
+      EXPECT_TRUE(
+          std::any_of(found.begin(), found.end(),
+                      [&](const PageRange& range) { return range.contains(page_at(region, i)); }))
+          << "page " << i;
+    }
+    store(region, page_at(region, 9), 7, ways().back());
+    found.clear();
+    EXPECT_EQ(region.dirty(region.range(), found).value(), Pages{1});
+  }
+}
+
 TEST_P(Lifts, WindowPagesNobodyWroteAreZeroes) {
   Region region = make_liftable(FaultKind::write_protected);
   ASSERT_TRUE(region.valid());
