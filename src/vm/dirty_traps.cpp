@@ -115,12 +115,13 @@ class TrapTracker final : public DirtyTracker {
     }
   }
 
-  // Protects what can be written: an empty page traps as missing, and a page that is closed to all
-  // access stays so.
+  // Protects what may be writable: an empty page traps as missing, and a page that is closed to all
+  // access stays so. What the table calls protected too: a stale fault may be opening it.
   static Outcome protect_written(RegionState& state, PageRange range) {
     for (std::byte* next = range.base; next < range.end();) {
       const PageRange run = state.pages.run(next, range.end());
-      if (state.pages.get(next) == PageState::read_write) {
+      const PageState known = state.pages.get(next);
+      if (known == PageState::read_write || known == PageState::read) {
         const Outcome outcome = state.operations.protect(state, run, Access::read);
         if (failed(outcome)) return outcome;
       }

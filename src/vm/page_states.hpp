@@ -41,6 +41,25 @@ class PageStates {
     byte_of(page).store(encode(state), std::memory_order_release);
   }
 
+  /// For rights that have grown: pages that are still `from`, or were protected again (read)
+  /// meanwhile, become `to`. False if some page is neither: somebody has emptied it.
+  bool replace(PageRange range, PageState from, PageState to) noexcept PAGETRAP_SIGNAL_SAFE {
+    bool all = true;
+    for (std::byte* page = range.base; page < range.end(); page += page_size())
+      all &= replace_one(page, from, to);
+    return all;
+  }
+  bool replace_one(const void* page, PageState from, PageState to) noexcept PAGETRAP_SIGNAL_SAFE {
+    std::atomic<std::uint8_t>& byte = byte_of(page);
+    std::uint8_t now = byte.load(std::memory_order_relaxed);
+    for (;;) {
+      const PageState known = decode(now);
+      if (known == to) return true;
+      if ((known != from && known != PageState::read) || now == claim_byte()) return false;
+      if (byte.compare_exchange_weak(now, encode(to), std::memory_order_release)) return true;
+    }
+  }
+
   /// The longest run of equal state that starts at `from` and ends at or before `end`.
   [[nodiscard]] PageRange run(std::byte* from, const std::byte* end) const noexcept
       PAGETRAP_SIGNAL_SAFE;

@@ -181,10 +181,14 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
   return kDone;
 }
 
+// RACE the table changes after the kernel, lest it call a page open that others still find closed.
+// By then another thread may have emptied a page of the run, and opened by this call it would show
+// zeroes that nobody supplied, and be passed over by protect(). Such a run is looked at again.
 [[gnu::hot]] Outcome unprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   for (std::byte* next = range.base; next < range.end();) {
     const PageRange run = state.pages.run(next, range.end());
-    if (state.pages.get(next) == PageState::missing) {
+    const PageState from = state.pages.get(next);
+    if (from == PageState::missing) {
       std::size_t filled = 0;
       if (const Outcome outcome =
               supply(state, run, nullptr, Supply::zero, Access::read_write, filled);
@@ -193,7 +197,7 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
     } else {
       if (const Outcome outcome = set_prot(run, PROT_READ | PROT_WRITE); failed(outcome))
         return outcome;
-      state.pages.set(run, PageState::read_write);
+      if (!state.pages.replace(run, from, PageState::read_write)) continue;
     }
     next = run.end();
   }

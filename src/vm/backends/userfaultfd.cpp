@@ -17,6 +17,7 @@
 #include "sys/signal_safe_calls.hpp"
 #include "vm/backends/operations.hpp"
 #include "vm/channel.hpp"
+#include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
 
 namespace pagetrap {
@@ -247,9 +248,10 @@ Outcome grant_run(RegionState& state, PageRange run, PageState from, Access acce
 // Rights of `range` become `access`. Pages that are empty stay so when rights are taken away: there
 // is nothing to protect, and supply() says what they get.
 //
-// RACE the table changes before the kernel does. It must never call a page empty that has been
-// filled, or this would pass over it; and once the kernel has opened a page, the thread that waited
-// for it may have closed or dropped it again before we come to write here. The other way round is
+// RACE the table must never call a page empty that has been filled, nor protected that is open, or
+// this, DIRTY and freeze would pass over it. So it changes before the kernel when a page is filled
+// or protected, and after it when a protected page is opened. By then the thread that waited for
+// the page may have dropped it: what is empty stays so (replace()). The other way round is
 // harmless: the kernel is asked for every page that is not empty, whatever rights the table thinks
 // it has, and names a write to a protected page itself.
 Outcome for_runs(RegionState& state, PageRange range, Access access, PageState after) noexcept
@@ -259,12 +261,14 @@ Outcome for_runs(RegionState& state, PageRange range, Access access, PageState a
     const PageState from = state.pages.get(next);
     next = run.end();
     if (access == Access::read && is_empty(from)) continue;
-    state.pages.set(run, after);
+    const bool before_kernel = access == Access::read || is_empty(from) || from == PageState::none;
+    if (before_kernel) state.pages.set(run, after);
     const Outcome outcome = grant_run(state, run, from, access);
     if (failed(outcome)) {
-      state.pages.set(run, from);
+      if (before_kernel) state.pages.set(run, from);
       return outcome;
     }
+    if (!before_kernel) state.pages.replace(run, from, after);
   }
   return kDone;
 }
@@ -308,11 +312,14 @@ Outcome close_runs(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL
                       (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0 &&
                       state.channel_protects_unpopulated && !tracks_asynchronously(state);
   if (!simple) return false;
-  state.pages.set_one(page.base, to);  // before the kernel's call: see for_runs
-  if (sys::uffd_write_protect(state.uffd, page, to == PageState::read) == 0) [[likely]]
-    return true;
-  state.pages.set_one(page.base, from);
-  return false;
+  const bool protects = to == PageState::read;
+  if (protects) state.pages.set_one(page.base, to);  // see for_runs
+  if (sys::uffd_write_protect(state.uffd, page, protects) != 0) [[unlikely]] {
+    state.pages.set_one(page.base, from);
+    return false;
+  }
+  if (!protects) state.pages.replace_one(page.base, from, to);
+  return true;
 }
 
 [[gnu::hot]] Outcome protect(RegionState& state, PageRange range, Access access) noexcept
@@ -337,11 +344,14 @@ Outcome close_runs(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL
   if (const Outcome outcome = reopen_declined(state, range); failed(outcome)) return outcome;
   if (flip_one_page(state, range, PageState::read, PageState::read_write)) [[likely]]
     return kDone;
-  const PageState first = state.pages.get(range.base);
-  const Outcome outcome = for_runs(state, range, Access::read_write, PageState::read_write);
-  if (failed(outcome) || first != PageState::read_write || range.length != Pages{1}) return outcome;
   // A fault on a page that the table calls open: it was resolved by another thread, or the memory
-  // was dropped behind our back (the program's own madvise). Fill what may be missing.
+  // was dropped behind our back (the program's own madvise), and then it is filled. RACE looked at
+  // before the page is opened: after it, the thread that waited may have dropped it for good.
+  const bool dropped = range.length == Pages{1} &&
+                       state.pages.get(range.base) == PageState::read_write &&
+                       sys::has_page(pagemap_descriptor(), range.base) <= 0;
+  const Outcome outcome = for_runs(state, range, Access::read_write, PageState::read_write);
+  if (failed(outcome) || !dropped) return outcome;
   std::size_t filled = 0;
   if ((state.uffd_mode & UFFDIO_REGISTER_MODE_MINOR) != 0)
     static_cast<void>(fill_all(state, range, nullptr, fill_publish, Access::read_write, filled));
