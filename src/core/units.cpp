@@ -7,8 +7,6 @@
 namespace pagetrap {
 inline namespace v0 {
 
-#if !defined(__x86_64__)
-
 std::size_t detail::page_size_value = 0;
 unsigned detail::page_shift_value = 0;
 
@@ -23,8 +21,5 @@ namespace {
 }
 
 }  // namespace
-
-#endif
-
 }  // namespace v0
 }  // namespace pagetrap

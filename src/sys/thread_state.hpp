@@ -34,6 +34,7 @@ struct ThreadState {
   int passing_entry = 0;
   // keys.cpp
   std::uint32_t handlers_with_keys = 0;
+  bool granted_in_handler = false;  // perhaps: rights given where a signal handler begins without
   std::array<std::uint8_t, 16> windows{};  // open windows by protection key
   // dispatch.cpp: the last fault that was taken for one raised before a thaw
   const void* stale_address = nullptr;

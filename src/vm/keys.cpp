@@ -57,26 +57,39 @@ void set_rights_in_frame(const RegionState& state, void* context) noexcept PAGET
   if (rights != nullptr) *rights = sys::with_key(*rights, state.key, denied_by(allowed(state)));
 }
 
+bool lacks_access(std::uint32_t rights, int key) noexcept PAGETRAP_SIGNAL_SAFE {
+  return (sys::rights_of(rights, key) & sys::kDenyAccess) != 0;
+}
+
+struct Frames {
+  const RegionState* state;
+  unsigned count;
+};
+
 // Broadcast: take the rights away from one thread, wherever it is. Inside signal handlers it has
 // more than one saved register: the one of this frame, and one in the frame of each handler that it
 // will return from, which would bring the old rights back.
 void restrict_thread(void* self, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   const auto& state = *static_cast<const RegionState*>(self);
   if (has_window(state.key)) return;
+  sys::ThreadState& thread = sys::this_thread();
   const std::uint32_t* const rights = sys::key_rights_in_frame(context);
-  // All access denied is what the kernel gives to signal handlers (and what a thread has that never
-  // touched the region: looking for frames then finds none).
-  const bool in_handler =
-      sys::this_thread().handlers_with_keys != 0 ||
-      (rights != nullptr && sys::rights_of(*rights, state.key) == sys::kDenyAll) ||
-      rights == nullptr;
+  // Access denied is what the kernel gives to signal handlers (and what a thread has that never
+  // touched the region: looking for frames then finds none). A handler that did touch it has been
+  // given the right since, and that is remembered.
+  const bool in_handler = thread.handlers_with_keys != 0 || thread.granted_in_handler ||
+                          rights == nullptr || lacks_access(*rights, state.key);
   if (in_handler) {
+    Frames frames{&state, 0};
     for_each_outer_frame(
         sys::interrupted_stack_pointer(context),
-        [](void* region, void* frame) noexcept PAGETRAP_SIGNAL_SAFE {
-          set_rights_in_frame(*static_cast<const RegionState*>(region), frame);
+        [](void* argument, void* frame) noexcept PAGETRAP_SIGNAL_SAFE {
+          auto& found = *static_cast<Frames*>(argument);
+          set_rights_in_frame(*found.state, frame);
+          ++found.count;
         },
-        self);
+        &frames);
+    if (frames.count == 0) thread.granted_in_handler = false;
   }
   set_rights_in_frame(state, context);
 }
@@ -162,6 +175,9 @@ Outcome open_key(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
 
 void apply_key_access(const RegionState& state, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   if (has_window(state.key)) return;
+  const std::uint32_t* const rights = sys::key_rights_in_frame(context);
+  if (rights != nullptr && lacks_access(*rights, state.key))
+    sys::this_thread().granted_in_handler = true;
   // RACE a restriction between the load of key_access and the store into the frame: its broadcast
   // corrects the frame (it sees handlers_with_keys and looks for this frame), then the stale store
   // here undoes that. Reading again after the store closes it: either this sees the new access, or

@@ -72,8 +72,9 @@ int restore_page(const RegionState& state, PageRange page, std::byte* from, Hole
     PAGETRAP_SIGNAL_SAFE {
   std::size_t done = 0;
   if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0) {
-    if (const int error = sys::uffd_write_protect(state.uffd, {from, Pages{1}}, false))
-      return error;
+    // ENOENT: a fork()ed child's window, which is not registered and has no marks.
+    const int error = sys::uffd_write_protect(state.uffd, {from, Pages{1}}, false);
+    if (error != 0 && error != ENOENT) return error;
   }
   const auto there = sys::has_page(pagemap_descriptor(), from);
   if (there < 0) return -there;

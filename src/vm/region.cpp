@@ -112,6 +112,7 @@ Outcome attach_tracking_channel(RegionState& state) {
   state.uffd_mode = UFFDIO_REGISTER_MODE_WP;
   if (const int error = sys::uffd_register(state.uffd, state.range, state.uffd_mode))
     return Error{"UFFDIO_REGISTER", error, state.range};
+  state.registered = true;
   return kDone;
 }
 
@@ -168,7 +169,7 @@ void tear_down(RegionState& state) noexcept {
   }
   if (state.operations.detach != nullptr) {
     state.operations.detach(state);
-    const bool tracking_only = !state.owns_memory && state.uffd >= 0 &&
+    const bool tracking_only = !state.owns_memory && state.registered &&
                                state.operations.id != BackendId::uffd_inline &&
                                state.operations.id != BackendId::uffd_thread;
     if (tracking_only) sys::uffd_unregister(state.uffd, state.range);

@@ -105,6 +105,7 @@ struct alignas(64) RegionState {
   std::string name;
   DirtyForm dirty_form = DirtyForm::none;
   bool owns_memory = false;  // unmapped at the end
+  bool registered = false;   // with `uffd`
   std::shared_ptr<Channel> channel;
   std::unique_ptr<DirtyTracker> tracker_owner;
   sys::Descriptor file_owner;

@@ -88,7 +88,7 @@ void release_state(RegionState* state) noexcept {
   state->frozen_runs.clear();
   state->key_access.store(static_cast<std::uint32_t>(Access::read_write));
   state->absent_in_child = false;
-  state->owns_memory = false;
+  state->owns_memory = state->registered = false;
   state->uffd = state->memory_file = state->key = -1;
   state->uffd_mode = state->uffd_ioctls = state->memory_offset = 0;
   state->dirty_form = DirtyForm::none;

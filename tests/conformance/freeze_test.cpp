@@ -233,6 +233,92 @@ TEST_P(Freeze, ThreadsComeAndGoMeanwhile) {
   EXPECT_EQ(ending.status, 0) << "signal " << ending.signal << ' ' << ending.output;
 }
 
+// A second thread inside `depth` signal handlers of its own. When it is let go it leaves as many as
+// it takes to be inside `writes_at`, and writes there.
+struct Insider {
+  Region& region;
+  Way way;
+  int depth = 1;
+  int writes_at = 0;
+  bool uses_it = false;  // each handler has written the region on its way in
+  int on_alternate = 3;  // handlers from this one on run on an alternate stack
+  std::atomic<bool> inside{false};
+  std::atomic<bool> leave{false};
+  std::atomic<unsigned> written{0};
+
+  void write(int at) {
+    if (at != writes_at) return;
+    store(region, page_at(region, 1), 77, way);
+    written.fetch_add(1);
+  }
+  void enter(int signal) const {
+    struct sigaction action {};
+    action.sa_handler = in_handler;
+    action.sa_flags = (signal == SIGUSR1 ? 1 : 2) >= on_alternate ? SA_ONSTACK : 0;
+    ::sigaction(signal, &action, nullptr);
+    ::raise(signal);
+  }
+  static void in_handler(int signal) {
+    Insider& me = *self;
+    const int here = signal == SIGUSR1 ? 1 : 2;
+    if (me.uses_it) store(me.region, page_at(me.region, 2), 1, me.way);
+    if (here < me.depth) {
+      me.enter(SIGUSR2);
+    } else {
+      me.inside.store(true);
+      while (!me.leave.load()) sys::yield();
+    }
+    me.write(here);
+  }
+  void run() {
+    ensure_alternate_stack().value();
+    store(region, page_at(region, 3), 1, way);  // with all rights, to which it returns
+    enter(SIGUSR1);
+    write(0);
+  }
+  static inline Insider* self = nullptr;
+};
+
+// The one who freezes, in a child: SIGUSR1 and SIGUSR2 are its own there.
+int freeze_an_insider(Insider& insider, const FaultLog& log) {
+  Insider::self = &insider;
+  Region& region = insider.region;
+  store(region, page_at(region, 1), 11, insider.way);
+  std::thread([&] { insider.run(); }).detach();  // a check that fails ends the process around it
+  while (!insider.inside.load()) sys::yield();
+  CHILD_CHECK(region.freeze());
+  insider.leave.store(true);
+  while (log.frozen.load() == 0 && insider.written.load() == 0) sys::yield();
+  for (unsigned i = 0; i < 20; ++i) sys::yield();
+  CHILD_CHECK(insider.written.load() == 0);
+  CHILD_CHECK(load(region, page_at(region, 1), Way::plain) == 11);
+  CHILD_CHECK(region.thaw());
+  while (insider.written.load() == 0) sys::yield();
+  CHILD_CHECK(load(region, page_at(region, 1), insider.way) == 77);
+  return 0;
+}
+
+TEST_P(Freeze, AThreadInsideItsOwnSignalHandler) {
+  FaultLog log;
+  Region region = make_freezable(FaultKind::write_protected, &log);
+  ASSERT_TRUE(region.valid());
+  for (const int depth : {1, 2}) {
+    for (int writes_at = depth; writes_at >= 0; --writes_at) {
+      for (const bool uses_it : {false, true}) {
+        for (int on_alternate = 1; on_alternate <= depth + 1; ++on_alternate) {
+          SCOPED_TRACE(testing::Message()
+                       << depth << " deep, writes inside " << writes_at << ", the handlers "
+                       << (uses_it ? "use" : "do not use") << " the region, on an alternate stack "
+                       << "from " << on_alternate << " on");
+          Insider insider{region, ways().back(), depth, writes_at, uses_it, on_alternate};
+          const Ending ending = in_child([&] { return freeze_an_insider(insider, log); }, 10);
+          EXPECT_EQ(ending.status, 0) << "signal " << ending.signal << ' ' << ending.output;
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Vm, Freeze, testing::ValuesIn(all_combinations()), test_name);
 
 class Windows : public Conformance {

@@ -184,6 +184,28 @@ TEST(Chaining, DeclinedFaultInAHandlerThreadEndsTheFaultingThreadsWait) {
             }));
 }
 
+// The signal is raised by the access itself, once its page is closed: like any fault it can be
+// neither blocked nor ignored.
+TEST(Chaining, DeclinedFaultInAHandlerThreadKillsAThreadThatBlocksOrIgnoresTheSignal) {
+  if (!capabilities(BackendId::uffd_thread, Backing::anonymous).handler_thread)
+    GTEST_SKIP() << "no userfaultfd here";
+  for (const bool blocks : {false, true}) {
+    SCOPED_TRACE(blocks ? "blocks" : "ignores");
+    EXPECT_EQ(killed_by(SIGSEGV), in_child([blocks] {
+                if (!blocks) ::signal(SIGSEGV, SIG_IGN);
+                Trapped ours(BackendId::uffd_thread);
+                must(ours.region.on_fault(
+                         [](void*, const Fault&) noexcept { return Verdict::not_mine; }, nullptr),
+                     "on_fault");
+                sigset_t faults;
+                ::sigemptyset(&faults);
+                ::sigaddset(&faults, SIGSEGV);
+                if (blocks) ::pthread_sigmask(SIG_BLOCK, &faults, nullptr);
+                store(ours.region.data(), 1);
+              }));
+  }
+}
+
 // Watches a child under ptrace. What it was stopped for, by whom, and where.
 struct Stop {
   void* address;
@@ -317,6 +339,31 @@ TEST(Chaining, NewcomerThatPassesForeignFaultsOnLosesNone) {
                 require(g_seen.calls == i, "which saw it first");
               }
             }));
+}
+
+// A newcomer's flags are what the kernel goes by. Without SA_NODEFER its signal is blocked while
+// our handler runs behind it, and the kernel kills at a fault in that.
+TEST(Chaining, ANewcomersFlagsRule) {
+  for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
+    const int signal = id == BackendId::mprotect ? SIGSEGV : SIGBUS;
+    for (const bool again : {false, true}) {
+      SCOPED_TRACE(std::string(name(id)) + (again ? ", installed again" : ", newcomer in front"));
+      EXPECT_EQ(again ? kSucceeded : killed_by(signal), in_child([id, signal, again] {
+                  Trapped ours(id);
+                  const auto touch_next = [](void* self, const Fault& fault) noexcept {
+                    if (fault.page.base == fault.region->data()) store(fault.page.end(), 1);
+                    return Opener::open(self, fault);
+                  };
+                  must(ours.region.on_fault(touch_next, &ours.opener), "on_fault");
+                  install(signal, pass_on, 0, &g_previous_of_newcomer);
+                  store(page_at(ours.region, 2).base, 1);
+                  require(ours.opener.faults == 1 && g_seen.calls == 1, "one fault is served");
+                  if (again) must(install_signal_handlers(), "install again");
+                  store(ours.region.data(), 1);
+                  require(ours.opener.faults == 3 && g_seen.calls == 1, "and one inside another");
+                }));
+    }
+  }
 }
 
 TEST(Chaining, InstallingAgainPutsUsInFrontOfANewcomer) {

@@ -286,6 +286,110 @@ TEST_P(Fork, SpawnedProgramsRunWhileThreadsFault) {
             }));
 }
 
+void allow_descriptors(int most) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = most < 0 ? limit.rlim_max : static_cast<rlim_t>(most);
+  require(::setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
+}
+
+// A fork()ed child under a limit of `most` descriptors. wait_for() needs one, so it runs without.
+template <class Work>
+End in_child_with_descriptors(int most, Work work) {
+  allow_descriptors(most);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    work();
+    ::_exit(0);
+  }
+  allow_descriptors(-1);
+  return wait_for(child);
+}
+
+// A child that cannot have a userfaultfd of its own would read zeroes for data: better no child.
+TEST_P(Fork, AChildThatCannotBeArmedSaysWhyAndEnds) {
+  if (GetParam() == BackendId::mprotect) GTEST_SKIP() << "its rights survive a fork by themselves";
+  EXPECT_EQ(kSucceeded, in_child([] {
+              Filler filler;
+              Region region = make(filler);
+              require(is_whole(region, 0, 1), "before");
+              int ends[2];
+              require(::pipe2(ends, O_CLOEXEC) == 0, "pipe");
+              const int old_stderr = ::dup(STDERR_FILENO);
+              ::dup2(ends[1], STDERR_FILENO);
+              const End child = in_child_with_descriptors(3, [] {});
+              ::dup2(old_stderr, STDERR_FILENO);
+              ::close(ends[1]);
+              require(child == killed_by(SIGABRT), "the child ends");
+              std::array<char, 512> said{};
+              require(::read(ends[0], said.data(), said.size() - 1) > 0, "with a line");
+              require(std::strstr(said.data(), "could not arm its regions: userfaultfd") != nullptr,
+                      "that says why");
+              require(is_whole(region, 1, 2), "the parent goes on");
+              require(
+                  in_forked_copy([&] { require(is_whole(region, 2, 3), "missing"); }) == kSucceeded,
+                  "and its next child");
+            }));
+}
+
+// With every descriptor taken, a child gives up /proc/self/mem, and its number serves the rest.
+// What needs that file, filling missing pages past mprotect, is refused: such a page is never
+// zeroes.
+TEST_P(Fork, AChildWithEveryDescriptorTakenHasTheContentsOrDies) {
+  if (under_sanitizer()) GTEST_SKIP() << "it looks at memory through a pipe";
+  EXPECT_EQ(kSucceeded, in_child([] {
+              Filler filler;
+              Region region = make(filler);
+              require(is_whole(region, 0, 1), "before");
+              const End child = in_child_with_descriptors(::dup(STDERR_FILENO), [&] {
+                require(is_whole(region, 0, 1), "a page that was there");
+                store(region.data(), 7);
+                require(is_whole(region, 1, 2), "a page that was missing");
+              });
+              require(
+                  child == (GetParam() == BackendId::mprotect ? killed_by(SIGSEGV) : kSucceeded),
+                  "the child");
+              require(is_whole(region, 0, 1) && is_whole(region, 1, 2), "the parent goes on");
+            }));
+}
+
+// Without a key, pages are what a freeze closes, and the child closes them again.
+TEST_P(Fork, AFrozenRegionIsFrozenInTheChildUntilTheChildThawsIt) {
+  EXPECT_EQ(kSucceeded, in_child([] {
+              RegionOptions options = options_for(GetParam(), FaultKind::write_protected);
+              options.freezable = true;
+              Region region = must(Region::create(kPages * page_size(), options), "create");
+              static std::atomic<int> waiting{0};
+              must(region.on_fault(
+                       [](void*, const Fault& fault) noexcept {
+                         if (!fault.frozen) return Verdict::not_mine;
+                         waiting.fetch_add(1);
+                         return Verdict::retry;
+                       },
+                       nullptr),
+                   "on_fault");
+              store(page_at(region, 3).base, 3);
+              must(region.freeze(), "freeze");
+              const auto thaw_under_a_writer = [&] {
+                require(region.frozen() && waiting == 0, "frozen");
+                std::atomic<bool> written{false};
+                std::thread writer([&] {
+                  store(page_at(region, 3).base, 4);
+                  written = true;
+                });
+                while (waiting == 0 && !written) ::usleep(500);
+                require(!written && load(page_at(region, 3).base) == 3, "the writer waits");
+                must(region.thaw(), "thaw");
+                writer.join();
+                require(load(page_at(region, 3).base) == 4 && !region.frozen(), "and goes on");
+                must(region.freeze(), "freeze again");
+                must(region.thaw(), "thaw again");
+              };
+              require(in_forked_copy(thaw_under_a_writer) == kSucceeded, "the child");
+              thaw_under_a_writer();  // the child's thaw was not the parent's
+            }));
+}
+
 std::set<int> open_descriptors() {
   std::set<int> open;
   DIR* const directory = ::opendir("/proc/self/fd");
@@ -325,7 +429,9 @@ TEST(ForkExec, NoDescriptorOfOursSurvivesAnExec) {
                 require(ours > 0, "there are descriptors");
               };
               check();
-              require(in_forked_copy(check) == kSucceeded, "the child's own descriptors too");
+              // A sanitizer opens files of its own in each thread that starts.
+              if (!under_sanitizer())
+                require(in_forked_copy(check) == kSucceeded, "the child's own descriptors too");
               regions.clear();
               // The process's own files stay open; nothing is left of the regions.
               require(open_descriptors().size() <= before.size() + 2, "closed with their regions");
@@ -401,6 +507,126 @@ TEST(ForkLift, ForksWhileAnotherThreadLiftsDoNotDeadlock) {
                               lifting.join();
                             },
                             15));
+}
+
+// Every third page is one that nobody ever wrote.
+unsigned lifted_value(std::size_t page) {
+  return page % 3 == 2 ? 0 : static_cast<unsigned>(page) + 1;
+}
+void write_lifted(Region& region) {
+  for (std::size_t page = 0; page < kPages; ++page)
+    if (lifted_value(page) != 0)
+      std::memset(page_at(region, page).base, static_cast<int>(page) + 1, page_size());
+}
+bool has_contents(const Region& region) {
+  for (std::size_t page = 0; page < kPages; ++page)
+    if (!is_whole(region, page, lifted_value(page))) return false;
+  return true;
+}
+
+// Every way in which a region can be lifted.
+std::vector<RegionOptions> lift_ways() {
+  std::vector<RegionOptions> ways;
+  for (const BackendId id : {BackendId::uffd_inline, BackendId::uffd_thread}) {
+    for (const FaultKind kind :
+         {FaultKind::write_protected, FaultKind::missing, FaultKind::no_access}) {
+      RegionOptions options = options_for(id, kind);
+      options.liftable = true;
+      if (Region::create(page_size(), options)) ways.push_back(options);
+    }
+  }
+  return ways;
+}
+std::string words(const RegionOptions& way) {
+  const bool missing = way.faults.has(FaultKind::missing);
+  const bool writes = way.faults.has(FaultKind::write_protected);
+  return std::string(name(way.backend)) + (missing  ? ", missing"
+                                           : writes ? ", write_protected"
+                                                    : ", no_access");
+}
+
+// The window is the child's own copy, like all memory.
+void lift_and_fork(const RegionOptions& way, bool finishes) {
+  Region region = must(Region::create(kPages * page_size(), way), "create");
+  write_lifted(region);
+  Lift lift = must(region.lift(), "lift");
+  for (std::size_t page = 0; page < kPages; page += 4)
+    require(load(page_at(region, page).base) == lifted_value(page), "some are back");
+  const auto in_the_child = [&] {
+    if (finishes) must(lift.finish(), "finish");
+    require(has_contents(region), "what was lifted");
+    store(page_at(region, 1).base, 99);
+    must(lift.finish(), "finish, or finish again");
+    require(load(page_at(region, 1).base) == 99, "and it stays");
+  };
+  require(in_forked_copy(in_the_child, 8) == kSucceeded, "the child");
+  require(has_contents(region), "the parent's contents");
+}
+
+TEST(ForkLift, AChildFindsTheContents) {
+  for (const RegionOptions& way : lift_ways()) {
+    for (const bool finishes : {false, true}) {
+      SCOPED_TRACE(words(way) + (finishes ? ": the child finishes" : ": the child touches pages"));
+      EXPECT_EQ(kSucceeded, in_child([&] { lift_and_fork(way, finishes); }));
+    }
+  }
+}
+
+TEST(ForkLift, AChildOfARegionThatWasLiftedFindsItsContentsAndHoles) {
+  for (const RegionOptions& way : lift_ways()) {
+    SCOPED_TRACE(words(way));
+    EXPECT_EQ(kSucceeded, in_child([&way] {
+                Region region = must(Region::create(kPages * page_size(), way), "create");
+                write_lifted(region);
+                { const Lift lift = must(region.lift(), "lift"); }
+                const auto in_the_child = [&] {
+                  require(has_contents(region), "what was lifted, and holes");
+                  { const Lift again = must(region.lift(), "the child lifts"); }
+                  require(has_contents(region), "once more");
+                  if (!way.faults.has(FaultKind::write_protected)) return;
+                  Opener opener;
+                  must(region.on_fault(Opener::open, &opener), "on_fault");
+                  must(region.protect(region.range(), Access::read), "protect");
+                  store(page_at(region, 2).base, 1);
+                  store(page_at(region, 3).base, 1);
+                  require(opener.faults == 2, "a hole and a page");
+                };
+                require(in_forked_copy(in_the_child, 8) == kSucceeded, "the child");
+                require(has_contents(region), "the parent's contents");
+              }));
+  }
+}
+
+// fork() falls anywhere into a lift: what is half back in the parent is whole in the child.
+void fork_while_lifting(const RegionOptions& way) {
+  Region region = must(Region::create(kPages * page_size(), way), "create");
+  write_lifted(region);
+  std::atomic<bool> stop{false};
+  std::atomic<int> lifts{0};
+  std::thread lifting([&] {
+    while (!stop) {
+      Lift lift = must(region.lift(), "lift");
+      for (std::size_t page = 0; page < kPages; page += 5)
+        require(is_whole(region, page, lifted_value(page)), "faults");
+      must(lift.finish(), "finish");
+      lifts.fetch_add(1);
+    }
+  });
+  while (lifts == 0) ::usleep(500);
+  for (int i = 0; i < 60; ++i) {
+    const End child = in_forked_copy([&] { require(has_contents(region), "contents"); }, 6);
+    require(child == kSucceeded, "each child");
+  }
+  stop = true;
+  lifting.join();
+  require(has_contents(region), "the parent's contents");
+}
+
+TEST(ForkLift, ChildrenOfAProcessThatLiftsAllTheTimeFindTheContents) {
+  for (const RegionOptions& way : lift_ways()) {
+    SCOPED_TRACE(words(way));
+    EXPECT_EQ(kSucceeded, in_child([&] { fork_while_lifting(way); }));
+  }
 }
 
 // A system call of the child on its missing page, served by the child's own threads.

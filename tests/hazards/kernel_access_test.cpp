@@ -2,15 +2,16 @@
 // Capabilities::kernel_accesses predicts is compared with what each call does: served, or EFAULT,
 // never a hang; and Region::touch() before the call makes it work where it would not.
 #include <linux/futex.h>
-#include <linux/io_uring.h>
-#include <sys/uio.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <thread>
 
+#include "hazards/ring.hpp"
 #include "hazards/support.hpp"
 #include "sys/kernel_abi.hpp"
 
@@ -110,66 +111,6 @@ int write_from(std::byte* to) {  // the other direction: the kernel reads the pa
   return error;
 }
 
-// An io_uring of one entry, by bare system calls.
-class Ring {
- public:
-  Ring() {
-    io_uring_params parameters{};
-    descriptor_ = static_cast<int>(::syscall(SYS_io_uring_setup, 2, &parameters));
-    if (descriptor_ < 0) return;
-    const auto map = [this](std::size_t size, off_t offset) {
-      return static_cast<std::byte*>(::mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                                            MAP_SHARED | MAP_POPULATE, descriptor_, offset));
-    };
-    const std::size_t size =
-        std::max(parameters.sq_off.array + parameters.sq_entries * sizeof(std::uint32_t),
-                 parameters.cq_off.cqes + parameters.cq_entries * sizeof(io_uring_cqe));
-    std::byte* const rings = map(size, IORING_OFF_SQ_RING);
-    entries_ = reinterpret_cast<io_uring_sqe*>(
-        map(parameters.sq_entries * sizeof(io_uring_sqe), IORING_OFF_SQES));
-    submit_tail_ = reinterpret_cast<std::uint32_t*>(rings + parameters.sq_off.tail);
-    submit_array_ = reinterpret_cast<std::uint32_t*>(rings + parameters.sq_off.array);
-    complete_head_ = reinterpret_cast<std::uint32_t*>(rings + parameters.cq_off.head);
-    completed_ = reinterpret_cast<io_uring_cqe*>(rings + parameters.cq_off.cqes);
-  }
-  ~Ring() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  Ring(const Ring&) = delete;
-  Ring& operator=(const Ring&) = delete;
-  [[nodiscard]] bool there() const { return descriptor_ >= 0; }
-  bool pin(std::byte* page) const {
-    iovec buffer{page, page_size()};
-    return ::syscall(SYS_io_uring_register, descriptor_, IORING_REGISTER_BUFFERS, &buffer, 1) == 0;
-  }
-  // Reads `length` bytes of `file` to `to`; returns what the completion says.
-  int read(int opcode, int file, std::byte* to, unsigned length) {
-    io_uring_sqe& entry = entries_[0];
-    std::memset(&entry, 0, sizeof entry);
-    entry.opcode = static_cast<std::uint8_t>(opcode);
-    entry.fd = file;
-    entry.addr = reinterpret_cast<std::uintptr_t>(to);
-    entry.len = length;
-    const std::atomic_ref<std::uint32_t> tail(*submit_tail_);
-    submit_array_[tail & 1] = 0;
-    tail.fetch_add(1);
-    if (::syscall(SYS_io_uring_enter, descriptor_, 1, 1, IORING_ENTER_GETEVENTS, nullptr, 0) < 0)
-      return -errno;
-    const std::atomic_ref<std::uint32_t> head(*complete_head_);
-    const int result = completed_[head & 3].res;
-    head.fetch_add(1);
-    return result;
-  }
-
- private:
-  int descriptor_ = -1;
-  io_uring_sqe* entries_ = nullptr;
-  io_uring_cqe* completed_ = nullptr;
-  std::uint32_t* submit_tail_ = nullptr;
-  std::uint32_t* submit_array_ = nullptr;
-  std::uint32_t* complete_head_ = nullptr;
-};
-
 int uring_read(std::byte* to) {
   Ring ring;
   if (!ring.there()) return -1;
@@ -240,6 +181,17 @@ Region closed_region(BackendId id, FaultKind kind, bool served, Opener& opener) 
     must(region.protect(region.range(), Access::read), "protect");
   }
   return region;
+}
+
+// Threads of this process, the kernel's included, whose names begin so.
+std::size_t count_tasks(const std::string& beginning) {
+  std::size_t count = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string comm;
+    std::ifstream(task.path() / "comm") >> comm;
+    count += comm.starts_with(beginning) ? 1 : 0;
+  }
+  return count;
 }
 
 constexpr int kNotHere = 77;  // exit code: the call does not exist on this machine
@@ -370,6 +322,49 @@ TEST(KernelAccess, ADeclinedFaultInsideASystemCallIsNotAHang) {
   }
 }
 
+// Counts faults on frozen pages, which then wait for the thaw.
+struct Patient {
+  std::atomic<int> frozen{0};
+  static Verdict wait(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+    if (!fault.frozen) return Verdict::not_mine;
+    static_cast<Patient*>(self)->frozen.fetch_add(1);
+    return Verdict::retry;
+  }
+};
+
+// A frozen region is protected like any other: EFAULT, or a call that sleeps until the thaw where
+// handler threads serve the kernel's accesses and no protection key stands before them.
+TEST(KernelAccess, AFrozenRegion) {
+  for (const BackendId id : backends_for(FaultKind::write_protected)) {
+    for (const bool served : {false, true}) {
+      if (served && !capabilities(id, Backing::anonymous).kernel_accesses) continue;
+      SCOPED_TRACE(std::string(name(id)) + (served ? ", served" : ", EFAULT"));
+      const bool waits = served && !protection_keys_available();
+      EXPECT_EQ(kSucceeded, in_child([id, served, waits] {
+                  RegionOptions options = options_for(id, FaultKind::write_protected);
+                  options.freezable = true;
+                  options.kernel_accesses = served;
+                  Region region = must(Region::create(page_size(), options), "create");
+                  Patient patient;
+                  must(region.on_fault(Patient::wait, &patient), "on_fault");
+                  must(region.freeze(), "freeze");
+                  std::atomic<bool> returned{false};
+                  std::thread reader([&] {
+                    require(read_pipe(region.data()) == (waits ? 0 : EFAULT), "what the call says");
+                    returned = true;
+                  });
+                  while (!returned && patient.frozen == 0) ::usleep(500);
+                  if (!waits) reader.join();
+                  require(returned != waits && load(region.data()) == 0, "nothing is written");
+                  must(region.thaw(), "thaw");
+                  if (waits) reader.join();
+                  require(read_pipe(region.data()) == 0, "a call after the thaw");
+                  require(load(region.data()) == 'k', "what it read");
+                }));
+    }
+  }
+}
+
 // Hazard 21: the kernel writes to pinned pages without looking at rights. It cannot be prevented;
 // documented, and pinned down here so that a kernel that changes it is noticed.
 TEST(KernelAccess, PinnedPagesAreWrittenPastLaterProtection) {
@@ -385,7 +380,7 @@ TEST(KernelAccess, PinnedPagesAreWrittenPastLaterProtection) {
                 must(region.on_fault(Opener::open, &opener), "on_fault");
                 store(region.data(), 1);
                 Ring ring;
-                if (!ring.pin(region.data())) return;  // RLIMIT_MEMLOCK
+                if (!ring.pin(region.range())) return;  // RLIMIT_MEMLOCK
                 must(region.protect(region.range(), Access::read), "protect after the pin");
                 const int file = patterned_file("/tmp", 0);
                 require(ring.read(IORING_OP_READ_FIXED, file, region.data(), 64) == 64, "read");
@@ -395,6 +390,94 @@ TEST(KernelAccess, PinnedPagesAreWrittenPastLaterProtection) {
                 require(opener.faults == 1, "user code still faults");
               }));
   }
+}
+
+// The same of tracking: a fact of the kernel, which no form of DIRTY can see past.
+TEST(KernelAccess, WritesToPagesPinnedBeforeTheyWereArmedAreNotDirty) {
+  Ring probe;
+  if (!probe.there()) GTEST_SKIP() << "no io_uring";
+  for (const DirtyForm form : {DirtyForm::scan, DirtyForm::ring, DirtyForm::traps}) {
+    for (const BackendId id : kTrapping) {
+      RegionOptions options;
+      options.backend = id;
+      options.dirty = form;
+      if (!Region::create(page_size(), options)) continue;
+      SCOPED_TRACE(std::string(name(id)) + ", form " + std::to_string(static_cast<int>(form)));
+      EXPECT_EQ(kSucceeded, in_child([options] {
+                  Region region = must(Region::create(4 * page_size(), options), "create");
+                  for (std::size_t i = 0; i < 4; ++i) store(page_at(region, i).base, 1);
+                  Ring ring;
+                  if (!ring.pin(page_at(region, 1))) return;  // RLIMIT_MEMLOCK
+                  must(region.arm_dirty(region.range()), "arm after the pin");
+                  const int file = patterned_file("/tmp", 0);
+                  std::byte* const page = page_at(region, 1).base;
+                  require(ring.read(IORING_OP_READ_FIXED, file, page, 64) == 64, "read");
+                  require(load(page) == kPattern, "the page has changed");
+                  std::vector<PageRange> found;
+                  must(region.dirty(region.range(), found), "dirty");
+                  require(found.empty(), "and nobody knows");
+                  store(page + 100, 2);
+                  must(region.dirty(region.range(), found), "dirty");
+                  require(found.size() == 1 && found[0] == page_at(region, 1), "user code is seen");
+                  require(ring.read(IORING_OP_READ_FIXED, file, page + 200, 64) == 64, "read");
+                  require(load(page + 200) == kPattern, "it is still the page that is pinned");
+                }));
+    }
+  }
+}
+
+// And of a freeze.
+TEST(KernelAccess, PinnedPagesAreWrittenWhileTheirRegionIsFrozen) {
+  Ring probe;
+  if (!probe.there()) GTEST_SKIP() << "no io_uring";
+  for (const BackendId id : backends_for(FaultKind::write_protected)) {
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(kSucceeded, in_child([id] {
+                RegionOptions options = options_for(id, FaultKind::write_protected);
+                options.freezable = true;
+                Region region = must(Region::create(page_size(), options), "create");
+                store(region.data(), 1);
+                Ring ring;
+                if (!ring.pin(region.range())) return;  // RLIMIT_MEMLOCK
+                must(region.freeze(), "freeze");
+                const int file = patterned_file("/tmp", 0);
+                require(ring.read(IORING_OP_READ_FIXED, file, region.data(), 64) == 64, "read");
+                require(load(region.data()) == kPattern, "a frozen page has changed");
+                must(region.thaw(), "thaw");
+              }));
+  }
+}
+
+// The kernel's own threads are listed among the process's, and answer no signal.
+TEST(KernelAccess, ABroadcastDoesNotWaitForTheWorkersOfAnIoUring) {
+  if (!Ring().there()) GTEST_SKIP() << "no io_uring";
+  EXPECT_EQ(kSucceeded, in_child([] {
+              Ring ring;
+              int ends[2];
+              require(::pipe2(ends, O_CLOEXEC) == 0, "pipe");
+              std::byte* const buffer = foreign_pages(1, PROT_READ | PROT_WRITE);
+              require(ring.start(IORING_OP_READ, IOSQE_ASYNC, ends[0], buffer, 4), "start");
+              while (count_tasks("iou-wrk-") == 0) ::usleep(500);
+              std::atomic<bool> stop{false};
+              std::thread other([&] {
+                while (!stop) ::usleep(500);
+              });
+              static std::atomic<int> reached{0};
+              static std::atomic<int> met{0};
+              set_freeze_timeout(std::chrono::seconds(10));  // the alarm of the test is later
+              for (int round = 1; round <= 20; ++round) {
+                must(for_every_other_thread([](void*, void*) noexcept { reached.fetch_add(1); },
+                                            nullptr, [](void*) { met.fetch_add(1); }),
+                     "broadcast");
+                require(reached == round && met == round,
+                        "the one thread that is not the kernel's");
+              }
+              require(count_tasks("iou-wrk-") > 0, "the worker was there all the time");
+              stop = true;
+              other.join();
+              require(::write(ends[1], "kkkk", 4) == 4 && ring.finish() == 4, "its read goes on");
+              require(load(buffer) == 'k', "and writes");
+            }));
 }
 
 // Writes of system calls to tracked memory are found by every form that lets them through.

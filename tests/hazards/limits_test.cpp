@@ -83,6 +83,75 @@ TEST(Limits, UserfaultfdGoesOnWhereMprotectFails) {
   }
 }
 
+// Takes every mapping that is left.
+void take_all_mappings() {
+  const std::size_t pages = 2 * max_map_count() + 2000;
+  std::byte* const memory = foreign_pages(pages, PROT_NONE);
+  for (std::size_t i = 0; i < pages; i += 2)
+    if (::mprotect(memory + i * page_size(), page_size(), PROT_READ) != 0) return;
+  require(false, "there is an end to mappings");
+}
+
+// Opens the page; if there is no mapping for that, the whole region, which needs none.
+struct Widener {
+  std::atomic<int> refusals{0};
+  static Verdict open(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+    const auto narrow = fault.region->unprotect(fault.page);
+    if (narrow) return Verdict::resolved;
+    if (narrow.error().number != ENOMEM) return Verdict::not_mine;
+    static_cast<Widener*>(self)->refusals.fetch_add(1);
+    return fault.region->unprotect(fault.region->range()) ? Verdict::resolved : Verdict::not_mine;
+  }
+};
+
+TEST(Limits, AFaultThatWouldSplitAMappingAtTheLimit) {
+  if (max_map_count() > kMostMappings) GTEST_SKIP() << "vm.max_map_count is raised here";
+  EXPECT_EQ(kSucceeded, in_child([] {
+              constexpr std::size_t kPages = 1000;
+              Region region =
+                  must(Region::create(kPages * page_size(),
+                                      options_for(BackendId::mprotect, FaultKind::write_protected)),
+                       "create");
+              Widener widener;
+              must(region.on_fault(Widener::open, &widener), "on_fault");
+              for (std::size_t i = 0; i < kPages; ++i) store(page_at(region, i).base, 1);
+              must(region.protect(region.range(), Access::read), "one run");
+              take_all_mappings();
+              const auto refused = region.unprotect(page_at(region, 500));
+              require(!refused && refused.error().number == ENOMEM, "ENOMEM");
+              require(says_what_to_do(refused.error()), "a remedy");
+              require(region.page_state(page_at(region, 500).base) == PageState::read, "as it was");
+              store(page_at(region, 500).base, 2);
+              require(widener.refusals == 1, "the handler is told, and opens the whole run");
+              store(page_at(region, 400).base, 3);
+              require(widener.refusals == 1, "which is open");
+            }));
+}
+
+// A tracker cannot open the page either. It asks the region's handler, if there is one.
+TEST(Limits, AWriteToATrackedPageThatWouldSplitAMappingAtTheLimit) {
+  if (max_map_count() > kMostMappings) GTEST_SKIP() << "vm.max_map_count is raised here";
+  for (const bool handled : {true, false}) {
+    SCOPED_TRACE(handled ? "a handler" : "no handler");
+    EXPECT_EQ(handled ? kSucceeded : killed_by(SIGSEGV), in_child([handled] {
+                constexpr std::size_t kPages = 1000;
+                RegionOptions options = options_for(BackendId::mprotect, {});
+                options.dirty = DirtyForm::traps;
+                Region region = must(Region::create(kPages * page_size(), options), "create");
+                Widener widener;
+                if (handled) must(region.on_fault(Widener::open, &widener), "on_fault");
+                must(region.arm_dirty(region.range()), "arm");
+                take_all_mappings();
+                store(page_at(region, 500).base, 2);
+                require(widener.refusals == 1, "the handler is asked");
+                std::vector<PageRange> found;
+                must(region.dirty(region.range(), found), "dirty");
+                require(found.size() == 1 && found[0] == region.range(), "what is open is dirty");
+                require(load(page_at(region, 500).base) == 2, "and written");
+              }));
+  }
+}
+
 // On kernels without guard markers (before 6.13) guards are PROT_NONE and cost mappings; they must
 // leave half of them to the rest of the process.
 TEST(Limits, GuardsWithoutMarkersStopAtHalfOfTheMappings) {
@@ -168,6 +237,47 @@ TEST(Limits, AddressSpace) {
                 }))
           << "backing " << static_cast<int>(backing);
     }
+  }
+}
+
+// The window of a lift is as large as its region, and needs a GiB more while it is being aligned.
+TEST(Limits, AddressSpaceForTheWindowOfALift) {
+  for (const BackendId id : {BackendId::uffd_inline, BackendId::uffd_thread}) {
+    RegionOptions options = options_for(id, FaultKind::write_protected);
+    options.liftable = true;
+    if (!Region::create(page_size(), options)) continue;
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(kSucceeded, in_child([options] {
+                const std::size_t size = 64_MiB;
+                const std::size_t pages = size / page_size();
+                Region region = must(Region::create(size, options), "create");
+                Opener opener;
+                must(region.on_fault(Opener::open, &opener), "on_fault");
+                for (std::size_t i = 0; i < pages; i += 97) store(page_at(region, i).base, 1);
+                const std::size_t used = address_space_used();
+                bool refused = false;
+                bool lifted = false;
+                for (std::size_t more = 16_MiB; !lifted; more += 16_MiB) {
+                  require(more < 4_GiB, "enough at last");
+                  must(region.protect(page_at(region, 97), Access::read), "protect");
+                  limit(RLIMIT_AS, used + more);
+                  auto lift = region.lift();
+                  lifted = static_cast<bool>(lift);
+                  if (!lifted) {
+                    require(lift.error().number == ENOMEM, "ENOMEM");
+                    refused = true;
+                    require(region.page_state(page_at(region, 97).base) == PageState::read,
+                            "rights");
+                    const int before = opener.faults;
+                    store(page_at(region, 97).base, 1);
+                    require(opener.faults == before + 1, "they are the same");
+                    require(address_space_used() <= used + 1_MiB, "nothing stays behind");
+                  }
+                  for (std::size_t i = 0; i < pages; ++i)
+                    require(load(page_at(region, i).base) == (i % 97 == 0 ? 1U : 0U), "contents");
+                }
+                require(refused, "not with nothing");
+              }));
   }
 }
 

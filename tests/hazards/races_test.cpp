@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "hazards/ring.hpp"
 #include "hazards/support.hpp"
 #include "sys/kernel_abi.hpp"
 
@@ -91,6 +92,119 @@ TEST(Races, ABulkFillStepsOverPagesThatArePresent) {
                 }));
     }
   }
+}
+
+// The same of publishing what was written through a view.
+TEST(Races, ABulkPublishStepsOverPagesThatArePresent) {
+  constexpr std::size_t kPages = 100;
+  for (const BackendId id : backends_for(FaultKind::minor, Backing::memfd)) {
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(kSucceeded, in_child([id] {
+                RegionOptions options = options_for(id, FaultKind::minor);
+                options.backing = Backing::memfd;
+                Region region = must(Region::create(kPages * page_size(), options), "create");
+                const View view = must(region.map_twice(Access::read_write), "view");
+                for (std::size_t page = 0; page < kPages; ++page)
+                  store(view.at(page_at(region, page).base), static_cast<unsigned>(page) + 1);
+                static std::atomic<int> faults{0};
+                must(region.on_fault(
+                         [](void*, const Fault& fault) noexcept {
+                           faults.fetch_add(1);
+                           const auto done =
+                               fault.region->supply(fault.page, nullptr, Supply::publish);
+                           return done ? Verdict::resolved : Verdict::not_mine;
+                         },
+                         nullptr),
+                     "on_fault");
+                for (const std::size_t present : {0U, 1U, 17U, 50U, 99U})
+                  store(page_at(region, present).base + 1, 255);
+                require(faults == 5, "evicted at first");
+                const auto publish = [&] {
+                  return must(region.supply(region.range(), nullptr, Supply::publish), "publish");
+                };
+                require(publish() == Pages{kPages - 5}, "the rest is published");
+                require(publish() == Pages{}, "and nothing is left");
+                must(region.evict({page_at(region, 10).base, Pages{20}}), "evict");
+                must(region.evict(page_at(region, 60)), "evict");
+                require(load(page_at(region, 12).base) == 13 && faults == 6, "one by a fault");
+                require(publish() == Pages{20}, "the evicted ones, less that one");
+                for (std::size_t page = 0; page < kPages; ++page)
+                  require(load(page_at(region, page).base) == page + 1, "contents");
+                for (const std::size_t present : {0U, 1U, 17U, 50U, 99U})
+                  require(load(page_at(region, present).base + 1) == 255, "no write is lost");
+                require(faults == 6, "no more faults");
+              }));
+  }
+}
+
+// Hazard 22: a page that io_uring has pinned must stay where the kernel writes, in the buffer.
+TEST(Races, APinnedBufferIsCopiedAndNotMoved) {
+  if (!Ring().there()) GTEST_SKIP() << "no io_uring";
+  constexpr std::size_t kPages = 8;
+  for (const BackendId id : backends_for(FaultKind::missing)) {
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(
+        kSucceeded, in_child([id] {
+          Region region = must(
+              Region::create(kPages * page_size(), options_for(id, FaultKind::missing)), "create");
+          std::byte* const buffer = foreign_pages(kPages, PROT_READ | PROT_WRITE);
+          for (std::size_t page = 0; page < kPages; ++page)
+            std::memcpy(buffer + page * page_size(), page_full_of(page + 1), page_size());
+          Ring ring;
+          const PageRange pinned{buffer + 2 * page_size(), Pages{3}};
+          if (!ring.pin(pinned)) return;  // RLIMIT_MEMLOCK
+          const Pages filled = must(region.supply(region.range(), buffer, Supply::move), "supply");
+          require(filled == Pages{kPages}, "all of it");
+          // What the kernel writes now must not reach the region.
+          const int file = ::memfd_create("source", MFD_CLOEXEC);
+          require(::pwrite(file, page_full_of(200), page_size(), 0) > 0, "pwrite");
+          require(ring.read(IORING_OP_READ_FIXED, file, pinned.base, 64) == 64, "read");
+          for (std::size_t page = 0; page < kPages; ++page)
+            require(
+                std::memcmp(page_at(region, page).base, page_full_of(page + 1), page_size()) == 0,
+                "contents");
+        }));
+  }
+}
+
+// Handlers in the very thread that must read what the kernel tells of a lift, while lifts go on.
+TEST(Races, HandlersAndLiftsAtOnce) {
+  constexpr std::size_t kPages = 64;
+  RegionOptions options = options_for(BackendId::uffd_thread, FaultKind::write_protected);
+  options.liftable = true;
+  options.handler_threads = 1;
+  if (!Region::create(page_size(), options)) GTEST_SKIP() << "no lift here";
+  EXPECT_EQ(kSucceeded, in_child([options] {
+              Region region = must(Region::create(kPages * page_size(), options), "create");
+              Opener opener;
+              must(region.on_fault(Opener::open, &opener), "on_fault");
+              std::atomic<bool> stop{false};
+              std::thread writer([&] {
+                std::array<unsigned char, kPages> last{};
+                while (!stop) {
+                  for (std::size_t page = 0; page < kPages; ++page) {
+                    std::byte* const base = page_at(region, page).base;
+                    require(load(base) == last[page], "what was written last");
+                    store(base, ++last[page]);
+                    store(base + page_size() - 1, last[page]);
+                  }
+                }
+                for (std::size_t page = 0; page < kPages; ++page)
+                  require(load(page_at(region, page).end() - 1) == last[page], "at the end");
+              });
+              for (unsigned round = 1; round <= 300; ++round) {
+                const int before = opener.faults;
+                must(region.protect(region.range(), Access::read), "protect");
+                // In between the writer's faults come one after the other, on all its pages.
+                while (round % 4 != 0 && opener.faults == before) ::sched_yield();
+                Lift lift = must(region.lift(), "lift");
+                static_cast<void>(load(lift.at(page_at(region, round % kPages).base)));
+                must(lift.finish(), "finish");
+              }
+              stop = true;
+              writer.join();
+              require(opener.faults > 0, "write faults");
+            }));
 }
 
 // Hazard 7: one range, one userfaultfd.

@@ -161,5 +161,65 @@ TEST(Registers, AreTheSameAfterAFault) {
   }
 }
 
+// The wide vector registers ymm0-ymm15, of which the low halves are xmm0-xmm15, and the x87 unit.
+struct WideRegisters {
+  alignas(32) std::array<std::uint64_t, 64> vector{};
+  double top_of_stack = 0;
+  friend bool operator==(const WideRegisters&, const WideRegisters&) = default;
+};
+
+static_assert(offsetof(WideRegisters, top_of_stack) == 512);
+
+// As fault_with(). rdi in, rsi out, rdx page.
+[[gnu::naked, gnu::noinline]] void fault_with_wide(const WideRegisters* /*in*/,
+                                                   WideRegisters* /*out*/, std::byte* /*page*/) {
+  asm volatile(R"(
+    .irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+      vmovdqa 32*\i(%rdi), %ymm\i
+    .endr
+    fldl 512(%rdi)
+    movb $1, (%rdx)          # the fault
+    fstpl 512(%rsi)
+    .irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+      vmovdqa %ymm\i, 32*\i(%rsi)
+    .endr
+    vzeroupper
+    ret
+  )");
+}
+
+// As code compiled for such a CPU may leave them.
+Verdict open_and_reset_all(void* self, const Fault& fault) noexcept {
+  asm volatile("fninit\n vzeroall" ::
+                   : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                     "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  return Opener::open(self, fault);
+}
+
+TEST(Registers, WideVectorsAndTheX87UnitAreTheSameAfterAFault) {
+  if (__builtin_cpu_supports("avx") == 0) GTEST_SKIP() << "this CPU has no AVX";
+  for (const BackendId id : backends_for(FaultKind::write_protected)) {
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(kSucceeded, in_child([id] {
+                Region region =
+                    must(Region::create(page_size(), options_for(id, FaultKind::write_protected)),
+                         "create");
+                Opener opener;
+                must(region.on_fault(open_and_reset_all, &opener), "on_fault");
+                constexpr int kFaults = 2'000;
+                for (int i = 0; i < kFaults; ++i) {
+                  WideRegisters in;
+                  std::generate(in.vector.begin(), in.vector.end(), random_bits);
+                  in.top_of_stack = i + 0.5;
+                  must(region.protect(region.range(), Access::read), "protect");
+                  WideRegisters out;
+                  fault_with_wide(&in, &out, region.data());
+                  require(in == out, "all 256 bits of each, and the x87 unit's stack");
+                }
+                require(opener.faults == kFaults, "every one faulted");
+              }));
+  }
+}
+
 }  // namespace
 }  // namespace pagetrap::hazards

@@ -30,6 +30,17 @@ struct OwnStack {
   unsigned depth = 0;
 };
 
+struct sigaction g_previous_of_newcomer;
+
+void install_without_onstack(int signal) {
+  struct sigaction action {};
+  action.sa_sigaction = [](int number, siginfo_t* info, void* context) {
+    g_previous_of_newcomer.sa_sigaction(number, info, context);
+  };
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  require(::sigaction(signal, &action, &g_previous_of_newcomer) == 0, "sigaction");
+}
+
 void* run_on_closed_stack(void* argument) {
   auto& own = *static_cast<OwnStack*>(argument);
   if (own.alternate) must(ensure_alternate_stack(), "alternate stack");
@@ -40,7 +51,7 @@ void* run_on_closed_stack(void* argument) {
 }
 
 // A thread whose stack is a region, of which some pages are write-protected.
-void descend_through_closed_pages(BackendId id, bool alternate) {
+void descend_through_closed_pages(BackendId id, bool alternate, bool newcomer = false) {
   std::byte* const memory = foreign_pages(kStackPages, PROT_READ | PROT_WRITE);
   const PageRange stack{memory, Pages{kStackPages}};
   // Touched first: on kernels before 6.4 only pages that are there can be protected.
@@ -49,6 +60,7 @@ void descend_through_closed_pages(BackendId id, bool alternate) {
   own.alternate = alternate;
   own.region = must(Region::adopt(stack, options_for(id, FaultKind::write_protected)), "adopt");
   must(own.region.on_fault(Opener::open, &own.opener), "on_fault");
+  if (newcomer) install_without_onstack(id == BackendId::mprotect ? SIGSEGV : SIGBUS);
   pthread_attr_t attributes;
   ::pthread_attr_init(&attributes);
   require(::pthread_attr_setstack(&attributes, memory, stack.size_bytes()) == 0, "setstack");
@@ -72,6 +84,14 @@ TEST(Stacks, WithoutAnAlternateStackAFaultOnTheOwnStackKills) {
   for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
     SCOPED_TRACE(name(id));
     EXPECT_EQ(killed_by(SIGSEGV), in_child([id] { descend_through_closed_pages(id, false); }));
+  }
+}
+
+// Whoever is in front decides on which stack the handlers behind it run.
+TEST(Stacks, ANewcomerWithoutOnstackTakesTheAlternateStackAway) {
+  for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(killed_by(SIGSEGV), in_child([id] { descend_through_closed_pages(id, true, true); }));
   }
 }
 

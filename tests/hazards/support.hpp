@@ -199,6 +199,19 @@ inline const std::byte* page_full_of(std::size_t value) {
 
 inline pid_t thread_id() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
 
+/// Waits until a thread of this process sleeps in the kernel. It must have no other reason to.
+inline void wait_until_asleep(pid_t thread) {
+  const std::string path = "/proc/self/task/" + std::to_string(thread) + "/stat";
+  for (;; ::usleep(500)) {
+    std::array<char, 256> text{};
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    require(file >= 0 && ::read(file, text.data(), text.size() - 1) > 0, "the thread is there");
+    ::close(file);
+    const char* const name_end = std::strrchr(text.data(), ')');
+    if (name_end != nullptr && name_end[2] == 'S') return;
+  }
+}
+
 inline std::size_t count_mappings() {
   std::FILE* const maps = std::fopen("/proc/self/maps", "re");
   if (maps == nullptr) return 0;

@@ -1,4 +1,4 @@
-// Build configuration: the three macros of the project, and nothing else.
+// Build configuration: the macros of the project, and what depends on the architecture.
 #pragma once
 
 /// Marks what the shared library exports.
@@ -18,3 +18,18 @@
 #ifndef PAGETRAP_SIGNAL_SAFE
 #define PAGETRAP_SIGNAL_SAFE
 #endif
+
+namespace pagetrap {
+inline namespace v0 {
+namespace detail {
+
+/// log2 of the page size where the architecture has only one; 0: read it at run time.
+#if defined(__x86_64__)
+inline constexpr unsigned kKnownPageShift = 12;
+#else
+inline constexpr unsigned kKnownPageShift = 0;
+#endif
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace pagetrap

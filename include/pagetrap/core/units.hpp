@@ -10,27 +10,24 @@
 namespace pagetrap {
 inline namespace v0 {
 
-#if defined(__x86_64__)
-
-/// The kernel's page size in bytes, a power of two: 4096 on x86-64; 4, 16 or 64 KiB on aarch64, read
-/// at run time there. Signal-safe.
-constexpr std::size_t page_size() noexcept PAGETRAP_SIGNAL_SAFE { return 4096; }
-
-/// log2(page_size()). Signal-safe.
-constexpr unsigned page_shift() noexcept PAGETRAP_SIGNAL_SAFE { return 12; }
-
-#else
-
 namespace detail {
 // Set before any other initialiser runs, never changed after. Use the functions below.
 extern PAGETRAP_API std::size_t page_size_value;
 extern PAGETRAP_API unsigned page_shift_value;
 }  // namespace detail
 
-inline std::size_t page_size() noexcept PAGETRAP_SIGNAL_SAFE { return detail::page_size_value; }
-inline unsigned page_shift() noexcept PAGETRAP_SIGNAL_SAFE { return detail::page_shift_value; }
+/// The kernel's page size in bytes, a power of two: 4096 on x86-64, known to the compiler; 4, 16 or
+/// 64 KiB on aarch64, read at run time. Signal-safe.
+inline std::size_t page_size() noexcept PAGETRAP_SIGNAL_SAFE {
+  if constexpr (detail::kKnownPageShift != 0) return std::size_t{1} << detail::kKnownPageShift;
+  return detail::page_size_value;
+}
 
-#endif
+/// log2(page_size()). Signal-safe.
+inline unsigned page_shift() noexcept PAGETRAP_SIGNAL_SAFE {
+  if constexpr (detail::kKnownPageShift != 0) return detail::kKnownPageShift;
+  return detail::page_shift_value;
+}
 
 /// A count of pages; never a count of bytes. The constructor is explicit because an aggregate would
 /// let PageRange{p, n_bytes} compile silently (brace elision).

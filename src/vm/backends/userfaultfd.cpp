@@ -69,6 +69,7 @@ Outcome register_range(RegionState& state) noexcept {
     return Error{"UFFDIO_REGISTER", error, state.range,
                  error == EBUSY ? "another userfaultfd has this range already"
                                 : "this mapping does not support the requested faults"};
+  state.registered = true;
   return kDone;
 }
 
@@ -106,10 +107,13 @@ Outcome reopen_declined(RegionState& state, PageRange range) noexcept PAGETRAP_S
 
 void detach(RegionState& state) noexcept {
   if (!state.owns_memory) static_cast<void>(reopen_declined(state, state.range));
-  // Also wakes whoever waits for a page of the range: it finds plain memory. Memory that is ours is
+  // Whoever waits for a page of the range is woken and finds plain memory. Memory that is ours is
   // unmapped before, so that such a thread finds no zeroes it could take for data.
-  if (state.uffd >= 0 && state.uffd_mode != 0 && !state.owns_memory)
+  // Only what is ours: kernels have been seen to end another userfaultfd's registration by this.
+  if (state.registered && !state.owns_memory) {
     sys::uffd_unregister(state.uffd, state.range);
+    sys::uffd_wake(state.uffd, state.range);  // the kernel wakes only those that miss a page
+  }
 }
 
 Outcome fill_holes(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
