@@ -240,9 +240,12 @@ std::uint64_t monotonic_nanoseconds() noexcept PAGETRAP_SIGNAL_SAFE {
          static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-AllSignalsBlocked::AllSignalsBlocked() noexcept PAGETRAP_SIGNAL_SAFE {
+AllSignalsBlocked::AllSignalsBlocked(But but) noexcept PAGETRAP_SIGNAL_SAFE {
   sigset_t all;
   ::sigfillset(&all);
+  if (but == But::faults) {
+    for (const int raised : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) ::sigdelset(&all, raised);
+  }
   change_signal_mask(SIG_BLOCK, all, &old_);
 }
 AllSignalsBlocked::~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE {

@@ -116,10 +116,12 @@ class Patience {
   std::uint64_t since_ = 0;
 };
 
-/// Blocks every signal of this thread for a scope, so that no handler can interrupt it and fault.
+/// Blocks signals of this thread for a scope, so that no handler can interrupt it and fault: every
+/// signal, or all but those that the thread's own instructions raise.
 class AllSignalsBlocked {
  public:
-  AllSignalsBlocked() noexcept PAGETRAP_SIGNAL_SAFE;
+  enum class But { none, faults };
+  explicit AllSignalsBlocked(But but = But::none) noexcept PAGETRAP_SIGNAL_SAFE;
   ~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE;
   AllSignalsBlocked(const AllSignalsBlocked&) = delete;
   AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;

@@ -71,10 +71,7 @@ bool handled_by_lift(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
   return self.id;
 }
 
-void forget_current_thread() noexcept {
-  sys::this_thread().id = 0;
-  sys::this_thread().handler_depth = 0;
-}
+void forget_current_thread() noexcept { sys::this_thread().id = 0; }
 
 namespace {
 

@@ -21,6 +21,7 @@
 #include "vm/dispatch.hpp"
 #include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -94,6 +95,7 @@ void in_child() noexcept {
   // Locks first: arming uses the same functions as everybody.
   if (const Outcome outcome = Channel::replace_all_in_child(); failed(outcome)) give_up(outcome);
   for_each_region(rearm, nullptr);
+  count_own_handlers_again();
   unlock_everything();
 }
 

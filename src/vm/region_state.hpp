@@ -59,8 +59,12 @@ class InFlight {
   /// Wait for all that entered before, at most `nanoseconds`; false if somebody is inside still.
   /// Callers exclude each other; not from inside.
   bool wait(std::uint64_t nanoseconds) noexcept;
-  /// In a fork()ed child: the threads that were inside do not exist here.
+  /// In a fork()ed child: the threads that were inside do not exist here, but for the one that
+  /// forked.
   void forget() noexcept;
+  void enter_again(unsigned phase) noexcept {
+    count_[phase].fetch_add(1, std::memory_order_seq_cst);
+  }
 
  private:
   std::atomic<unsigned> phase_{0};

@@ -86,6 +86,14 @@ void forget_left_handlers(sys::ThreadState& self, const void* context) noexcept
   if (!plausible) forget_by_search(sys::interrupted_stack_pointer(context));
 }
 
+void count_own_handlers_again() noexcept {
+  sys::ThreadState& self = sys::this_thread();
+  for (int i = 0; i < std::min(self.handler_depth, static_cast<int>(self.handlers.size())); ++i) {
+    sys::RunningHandler& running = self.handlers[static_cast<std::size_t>(i)];
+    static_cast<RegionState*>(running.region)->in_flight.enter_again(running.phase);
+  }
+}
+
 bool inside_handler() noexcept PAGETRAP_SIGNAL_SAFE {
   const sys::ThreadState& self = sys::this_thread();
   if (self.handler_depth != 0) forget_by_search(here());

@@ -40,6 +40,10 @@ class RunningHere {
   int depth_;
 };
 
+/// In a fork()ed child, after all counts were forgotten: the handlers that this thread is inside of
+/// go on here.
+void count_own_handlers_again() noexcept;
+
 /// Whether this thread is inside a fault handler of ours. Looks through the stack if it may be.
 bool inside_handler() noexcept PAGETRAP_SIGNAL_SAFE;
 

@@ -400,6 +400,33 @@ std::set<int> open_descriptors() {
   return open;
 }
 
+// A handler in the faulting thread that forks, which no program should do: both go on, and both can
+// end the region.
+TEST(ForkInHandler, BothGoOn) {
+  for (const BackendId id : inline_backends_for(FaultKind::write_protected)) {
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(kSucceeded, in_child([id] {
+                Region region =
+                    must(Region::create(page_size(), options_for(id, FaultKind::write_protected)),
+                         "create");
+                static pid_t child;
+                must(region.on_fault(
+                         [](void*, const Fault& fault) noexcept {
+                           child = ::fork();
+                           return fault.region->unprotect(fault.page) ? Verdict::resolved
+                                                                      : Verdict::not_mine;
+                         },
+                         nullptr),
+                     "on_fault");
+                must(region.protect(region.range(), Access::read), "protect");
+                store(region.data(), 1);
+                region = Region();
+                if (child == 0) ::_exit(0);
+                require(wait_for(child) == kSucceeded, "the child's end");
+              }));
+  }
+}
+
 TEST(ForkExec, NoDescriptorOfOursSurvivesAnExec) {
   EXPECT_EQ(kSucceeded, in_child([] {
               const std::set<int> before = open_descriptors();

@@ -33,7 +33,8 @@ PAGETRAP_API void set_freeze_timeout(std::chrono::milliseconds limit) noexcept;
 /// `context` is the thread's ucontext_t*.
 using ThreadWork = void (*)(void* self, void* context) noexcept PAGETRAP_SIGNAL_SAFE;
 /// Runs in the calling thread while all others are held, wherever they are: one may have malloc's
-/// lock, or any other, so it must be signal-safe in all but name.
+/// lock, or any other, so it must be signal-safe in all but name, and may touch no page that is
+/// served by handler threads. Signals of the caller wait until it is over.
 using Rendezvous = void (*)(void* self);
 
 /// Run `work(self, context)` in every other thread of the process and return when each has done it:
