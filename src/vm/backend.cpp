@@ -2,9 +2,9 @@
 #include <pagetrap/vm/backend.hpp>
 
 #include <array>
+#include <atomic>
 #include <cstring>
-#include <deque>
-#include <mutex>
+#include <memory>
 
 #include <pagetrap/vm/features.hpp>
 
@@ -91,19 +91,25 @@ Capabilities mprotect_capabilities(Backing backing) {
 
 }  // namespace
 
+namespace {
+
+struct Described {
+  const Feature* of;  // what features() said
+  std::array<Backend, kEntries.size()> all;
+};
+constinit std::atomic<const Described*> g_described{nullptr};  // as g_probe in features.cpp
+
+}  // namespace
+
 std::span<const Backend> backends() {
-  using All = std::array<Backend, kEntries.size()>;
-  static std::mutex lock;
-  static std::deque<All> made;  // the last one counts, as in features()
-  static const Feature* made_of = nullptr;
-  const std::span<const Feature> known = features();
-  const std::lock_guard guard(lock);
-  if (made_of != known.data()) {
-    All& all = made.emplace_back();
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = describe_entry(kEntries[i]);
-    made_of = known.data();
-  }
-  return made.back();
+  const Feature* const known = features().data();
+  const Described* described = g_described.load(std::memory_order_acquire);
+  if (described != nullptr && described->of == known) return described->all;
+  auto fresh = std::make_unique<Described>();
+  fresh->of = known;
+  for (std::size_t i = 0; i < fresh->all.size(); ++i) fresh->all[i] = describe_entry(kEntries[i]);
+  if (g_described.compare_exchange_strong(described, fresh.get())) return fresh.release()->all;
+  return described->all;
 }
 
 Capabilities capabilities(BackendId id, Backing backing) {

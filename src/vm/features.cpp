@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
-#include <deque>
-#include <mutex>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -171,38 +171,33 @@ const std::size_t kMaxMapCount = read_max_map_count();
 
 namespace {
 
-struct Probes {
-  std::mutex lock;
-  std::deque<std::vector<Feature>> all;  // the last one counts; none is ever freed
-  int error = EAGAIN;                    // of the last one, that may pass
+struct Probe {
+  std::vector<Feature> all;
+  int error = 0;  // of a feature, that may pass
 };
 
-Probes& probes() {
-  static auto* const the_probes = new Probes;
-  return *the_probes;
-}
+// What counts now. No lock, which a fork()ed child could find held; two threads that probe at once
+// both do. None that was published is ever freed.
+constinit std::atomic<const Probe*> g_probe{nullptr};
 
 bool may_pass(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM; }
 
+const Probe& latest_probe() {
+  const Probe* known = g_probe.load(std::memory_order_acquire);
+  if (known != nullptr && known->error == 0) return *known;
+  auto fresh = std::make_unique<Probe>();
+  fresh->all = probe_all();
+  for (const Feature& feature : fresh->all)
+    if (may_pass(feature.error)) fresh->error = feature.error;
+  if (g_probe.compare_exchange_strong(known, fresh.get())) return *fresh.release();
+  return *known;
+}
+
 }  // namespace
 
-std::span<const Feature> features() {
-  Probes& known = probes();
-  const std::lock_guard guard(known.lock);
-  if (known.error != 0) {
-    known.all.push_back(probe_all());
-    known.error = 0;
-    for (const Feature& feature : known.all.back())
-      if (may_pass(feature.error)) known.error = feature.error;
-  }
-  return known.all.back();
-}
+std::span<const Feature> features() { return latest_probe().all; }
 
-int probing_error() {
-  static_cast<void>(features());
-  const std::lock_guard guard(probes().lock);
-  return probes().error;
-}
+int probing_error() { return latest_probe().error; }
 
 bool has_feature(const char* id) {
   for (const Feature& feature : features())

@@ -194,6 +194,9 @@ Result<Region> finish_creation(RegionState* state, Outcome outcome) {
 
 Outcome prepare_process(const RegionOptions& options) {
   if (const auto forks = prepare_for_forks(); !forks) return forks.error();
+  // What is found out once: not in the middle of a fork() by another thread.
+  static_cast<void>(freeze_signal());
+  static_cast<void>(protection_keys_available());
   if (options.backend == BackendId::null) return kDone;
   if (const auto handlers = install_signal_handlers(); !handlers) return handlers.error();
   return kDone;
