@@ -28,6 +28,7 @@ struct ThreadState {
   int handler_depth = 0;                     // running.cpp: fault handlers this thread is inside of
   void* last_region = nullptr;               // registry.cpp: the RegionState of the last fault
   std::array<RunningHandler, 4> handlers{};  // the outermost ones
+  const void* protected_page = nullptr;  // running.hpp: what the innermost fault is about
   // signals.cpp: the fault that is being passed on to an earlier handler
   void* passing_context = nullptr;
   void* passing_frame = nullptr;

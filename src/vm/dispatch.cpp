@@ -49,6 +49,7 @@ Verdict without_handler(const RegionState& state, const Fault& fault) noexcept
   if (!state.has_handler.load(std::memory_order_acquire)) return without_handler(state, fault);
   const HandlerSlot slot = state.current_handler();
   if (slot.handler == nullptr) return without_handler(state, fault);
+  const Answering answering(fault);
   return slot.handler(slot.self, fault);
 }
 
@@ -186,6 +187,7 @@ namespace {
   } else {
     fault.kind = kind_of(*state, fault.address, facts.write, facts.translated);
     const HandlerSlot slot = state->current_handler();
+    const Answering answering(fault);
     ours = slot.handler != nullptr && slot.handler(slot.self, fault) != Verdict::not_mine;
   }
   return ours;

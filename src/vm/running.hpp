@@ -40,6 +40,33 @@ class RunningHere {
   int depth_;
 };
 
+/// While a handler answers a fault on a page that was protected, and not missing.
+///
+/// RACE a fault may be reported twice (a signal interrupted its thread), or be late: by the time
+/// its handler opens the page, the thread it was for has gone on and emptied it. unprotect() makes
+/// zeroes of a missing page, and they would be taken for contents. In such a handler it does not.
+class Answering {
+ public:
+  explicit Answering(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE
+      : self_(sys::this_thread()),
+        outer_(self_.protected_page) {
+    const bool empty = fault.kind == FaultKind::missing || fault.kind == FaultKind::minor;
+    self_.protected_page = empty ? nullptr : fault.page.base;
+  }
+  ~Answering() PAGETRAP_SIGNAL_SAFE { self_.protected_page = outer_; }
+  Answering(const Answering&) = delete;
+  Answering& operator=(const Answering&) = delete;
+
+ private:
+  sys::ThreadState& self_;
+  const void* outer_;
+};
+
+/// Whether `run`, missing by now, is what the handler in this thread was called to open.
+inline bool was_emptied_meanwhile(PageRange run) noexcept PAGETRAP_SIGNAL_SAFE {
+  return run.length == Pages{1} && sys::this_thread().protected_page == run.base;
+}
+
 /// In a fork()ed child, after all counts were forgotten: the handlers that this thread is inside of
 /// go on here.
 void count_own_handlers_again() noexcept;

@@ -84,6 +84,7 @@ TEST_P(Freeze, WritersWaitAndGoOnAfterThaw) {
     // On the null backend a store is not one step with its touch: one each may be under way.
     const std::uint64_t at_freeze = writers.sum();
     for (unsigned i = 0; i < (is_null() ? 4 : 50); ++i) sys::yield();
+    while (log.frozen.load() == 0) sys::yield();  // somebody has met the freeze
     const std::uint64_t later = writers.sum();
     if (is_null()) {
       EXPECT_LE(later - at_freeze, kWriters);

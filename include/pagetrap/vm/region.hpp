@@ -146,7 +146,9 @@ class PAGETRAP_API Region {
       PAGETRAP_SIGNAL_SAFE;
 
   /// UNPROT: allow reads and writes again, and wake threads waiting for `range`. Contents stay: a
-  /// page that is evicted is mapped, a missing one becomes zeroes. Signals safe. Idempotent.
+  /// page that is evicted is mapped, a missing one becomes zeroes. But in a handler that was called
+  /// because the page was protected, a page that is missing by now was emptied meanwhile, and stays
+  /// missing: the access, if it is still wanted, faults again. Signals safe. Idempotent.
   Result<Done> unprotect(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
 
   /// UNPROT with contents, in one step that is atomic for other threads (fill-then-publish): nobody

@@ -18,6 +18,7 @@
 #include "vm/backends/operations.hpp"
 #include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -188,7 +189,9 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
   for (std::byte* next = range.base; next < range.end();) {
     const PageRange run = state.pages.run(next, range.end());
     const PageState from = state.pages.get(next);
-    if (from == PageState::missing) {
+    if (from == PageState::missing && was_emptied_meanwhile(run)) {
+      wait_for_claim(state, next);
+    } else if (from == PageState::missing) {
       std::size_t filled = 0;
       if (const Outcome outcome =
               supply(state, run, nullptr, Supply::zero, Access::read_write, filled);

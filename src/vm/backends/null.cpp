@@ -6,6 +6,7 @@
 #include "sys/signal_safe_calls.hpp"
 #include "vm/backends/operations.hpp"
 #include "vm/region_state.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -59,7 +60,8 @@ Outcome unprotect(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_
     const PageRange run = state.pages.run(next, range.end());
     std::size_t filled = 0;
     if (state.pages.get(next) == PageState::missing) {
-      static_cast<void>(supply(state, run, nullptr, Supply::zero, Access::read_write, filled));
+      if (!was_emptied_meanwhile(run))
+        static_cast<void>(supply(state, run, nullptr, Supply::zero, Access::read_write, filled));
     } else {
       state.pages.set(run, PageState::read_write);
     }

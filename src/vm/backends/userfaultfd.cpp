@@ -19,6 +19,7 @@
 #include "vm/channel.hpp"
 #include "vm/process_files.hpp"
 #include "vm/region_state.hpp"
+#include "vm/running.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -265,6 +266,10 @@ Outcome for_runs(RegionState& state, PageRange range, Access access, PageState a
     const PageState from = state.pages.get(next);
     next = run.end();
     if (access == Access::read && is_empty(from)) continue;
+    if (from == PageState::missing && was_emptied_meanwhile(run)) {
+      sys::uffd_wake(state.uffd, run);
+      continue;
+    }
     const bool before_kernel = access == Access::read || is_empty(from) || from == PageState::none;
     if (before_kernel) state.pages.set(run, after);
     const Outcome outcome = grant_run(state, run, from, access);
@@ -351,7 +356,7 @@ Outcome close_runs(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL
   // A fault on a page that the table calls open: it was resolved by another thread, or the memory
   // was dropped behind our back (the program's own madvise), and then it is filled. RACE looked at
   // before the page is opened: after it, the thread that waited may have dropped it for good.
-  const bool dropped = range.length == Pages{1} &&
+  const bool dropped = range.length == Pages{1} && !was_emptied_meanwhile(range) &&
                        state.pages.get(range.base) == PageState::read_write &&
                        sys::has_page(pagemap_descriptor(), range.base) <= 0;
   const Outcome outcome = for_runs(state, range, Access::read_write, PageState::read_write);
