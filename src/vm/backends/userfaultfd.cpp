@@ -250,6 +250,17 @@ Outcome grant_run(RegionState& state, PageRange run, PageState from, Access acce
   return traps_writes ? write_protect(state, run, access == Access::read) : kDone;
 }
 
+// A page that the table calls missing, whose fault was about its protection. RACE if it is there
+// all the same, somebody fills it at this moment: open it. Waking its thread alone would go round
+// in circles.
+Outcome open_if_there(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (sys::has_page(pagemap_descriptor(), page.base) > 0)
+    state.pages.replace(page, PageState::missing, PageState::read_write);
+  if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) != 0) return write_protect(state, page, false);
+  sys::uffd_wake(state.uffd, page);
+  return kDone;
+}
+
 // Rights of `range` become `access`. Pages that are empty stay so when rights are taken away: there
 // is nothing to protect, and supply() says what they get.
 //
@@ -267,7 +278,7 @@ Outcome for_runs(RegionState& state, PageRange range, Access access, PageState a
     next = run.end();
     if (access == Access::read && is_empty(from)) continue;
     if (from == PageState::missing && was_emptied_meanwhile(run)) {
-      sys::uffd_wake(state.uffd, run);
+      if (const Outcome outcome = open_if_there(state, run); failed(outcome)) return outcome;
       continue;
     }
     const bool before_kernel = access == Access::read || is_empty(from) || from == PageState::none;
@@ -388,6 +399,10 @@ void name_filled(RegionState& state, PageRange range, Supply how, PageState afte
   const PageState before = state.pages.get(range.base);
   name_filled(state, range, how, access == Access::read ? PageState::read : PageState::read_write);
   const Outcome outcome = fill_all(state, range, from, fill_by(how), access, filled);
+  // RACE discard() by another thread between the name and the fill called the pages missing again.
+  if (!failed(outcome) && filled != 0)
+    name_filled(state, range, how,
+                access == Access::read ? PageState::read : PageState::read_write);
   if (failed(outcome) && (is_empty(before) || before == PageState::none)) {
     // What was not reached is as empty as it was; `range` of the error starts there.
     const PageRange rest{
