@@ -119,8 +119,9 @@ int run(const BenchOptions& options) {
     }
   }
   if (for_people) {
-    std::printf("%s%s\n%zu rows in %.0f s\n", break_even_table(results.break_even).c_str(),
-                remarks(results).c_str(), results.rows.size(), (now_ns() - begin) / 1e9);
+    std::printf("%s%s\n", break_even_table(results.break_even).c_str(), remarks(results).c_str());
+    if (!results.rows.empty())
+      std::printf("%zu rows in %.0f s\n", results.rows.size(), (now_ns() - begin) / 1e9);
     std::fflush(stdout);
   }
   if (!options.json_path.empty() && !write_json(results, options.json_path)) return 1;
