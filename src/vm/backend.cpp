@@ -94,8 +94,9 @@ Capabilities mprotect_capabilities(Backing backing) {
 namespace {
 
 struct Described {
-  const Feature* of;  // what features() said
+  const Feature* of = nullptr;  // what features() said
   std::array<Backend, kEntries.size()> all;
+  const Described* earlier = nullptr;
 };
 constinit std::atomic<const Described*> g_described{nullptr};  // as g_probe in features.cpp
 
@@ -108,6 +109,7 @@ std::span<const Backend> backends() {
   auto fresh = std::make_unique<Described>();
   fresh->of = known;
   for (std::size_t i = 0; i < fresh->all.size(); ++i) fresh->all[i] = describe_entry(kEntries[i]);
+  fresh->earlier = described;
   if (g_described.compare_exchange_strong(described, fresh.get())) return fresh.release()->all;
   return described->all;
 }

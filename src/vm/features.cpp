@@ -173,7 +173,8 @@ namespace {
 
 struct Probe {
   std::vector<Feature> all;
-  int error = 0;  // of a feature, that may pass
+  int error = 0;                   // of a feature, that may pass
+  const Probe* earlier = nullptr;  // what it replaces, which somebody may be reading
 };
 
 // What counts now. No lock, which a fork()ed child could find held; two threads that probe at once
@@ -189,6 +190,7 @@ const Probe& latest_probe() {
   fresh->all = probe_all();
   for (const Feature& feature : fresh->all)
     if (may_pass(feature.error)) fresh->error = feature.error;
+  fresh->earlier = known;
   if (g_probe.compare_exchange_strong(known, fresh.get())) return *fresh.release();
   return *known;
 }
