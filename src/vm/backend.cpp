@@ -89,10 +89,6 @@ Capabilities mprotect_capabilities(Backing backing) {
   return can;
 }
 
-}  // namespace
-
-namespace {
-
 struct Described {
   const Feature* of = nullptr;  // what features() said
   std::array<Backend, kEntries.size()> all;

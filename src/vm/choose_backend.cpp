@@ -7,6 +7,7 @@
 
 #include <pagetrap/vm/features.hpp>
 
+#include "vm/backends/operations.hpp"
 #include "vm/process_files.hpp"
 
 namespace pagetrap {
@@ -16,8 +17,6 @@ namespace {
 bool resolved_by_kernel(DirtyForm form) {
   return form == DirtyForm::scan || form == DirtyForm::ring;
 }
-
-bool is_uffd(BackendId id) { return id == BackendId::uffd_inline || id == BackendId::uffd_thread; }
 
 // What stands between `id` and these options; null: nothing.
 const char* obstacle(BackendId id, const RegionOptions& options) {
@@ -31,10 +30,10 @@ const char* obstacle(BackendId id, const RegionOptions& options) {
   if (options.kernel_accesses && !can.kernel_accesses)
     return "serving system calls needs uffd-thread and kernel-mode userfaultfd: root or "
            "CAP_SYS_PTRACE, sysctl vm.unprivileged_userfaultfd=1, or access to /dev/userfaultfd";
-  if (options.liftable && (!is_uffd(id) || options.backing != Backing::anonymous))
+  if (options.liftable && (!is_userfaultfd(id) || options.backing != Backing::anonymous))
     return "lift needs a userfaultfd backend and anonymous memory";
   // A range can have one userfaultfd, and that one either resolves write faults itself or tells us.
-  if (is_uffd(id) && resolved_by_kernel(options.dirty) &&
+  if (is_userfaultfd(id) && resolved_by_kernel(options.dirty) &&
       options.faults.has(FaultKind::write_protected))
     return "write_protected faults and DirtyForm::scan or ring exclude each other on userfaultfd; "
            "use DirtyForm::traps, or the mprotect backend";
@@ -102,7 +101,7 @@ Outcome resolve_options(RegionOptions& options) {
   if (const Outcome outcome = check(options); failed(outcome)) return outcome;
   if (const Outcome outcome = apply_environment(options); failed(outcome)) return outcome;
   // What looks unavailable may be there: choose nothing less without a word.
-  const bool chooses = options.backend == BackendId::best || is_uffd(options.backend);
+  const bool chooses = options.backend == BackendId::best || is_userfaultfd(options.backend);
   if (const int error = probing_error(); error != 0 && chooses)
     return Error{"probing the kernel",
                  error,

@@ -17,11 +17,6 @@ inline namespace v0 {
 
 namespace {
 
-bool is_uffd(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
-  return state.operations.id == BackendId::uffd_inline ||
-         state.operations.id == BackendId::uffd_thread;
-}
-
 PageRange between(std::byte* from, std::byte* to) noexcept {
   return {from, Pages{static_cast<std::size_t>(to - from) >> page_shift()}};
 }
@@ -107,7 +102,8 @@ bool ScanTracker::on_write_fault(RegionState&, PageRange) noexcept PAGETRAP_SIGN
 // a memory object past this mapping, where the mark stays: take it away.
 void ScanTracker::opening(PageRange) noexcept PAGETRAP_SIGNAL_SAFE {}
 void ScanTracker::opened(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (is_uffd(*state_) || state_->options.backing == Backing::anonymous) return;
+  if (is_userfaultfd(state_->operations.id) || state_->options.backing == Backing::anonymous)
+    return;
   if (sys::uffd_write_protect(state_->uffd, range, false) != 0)
     all_unknown_.store(true, std::memory_order_release);
 }

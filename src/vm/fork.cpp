@@ -79,9 +79,8 @@ void rearm(RegionState& state, void*) {
     return;
   }
   Outcome outcome = state.operations.rearm(state);
-  const bool uffd_backend = state.operations.id == BackendId::uffd_inline ||
-                            state.operations.id == BackendId::uffd_thread;
-  if (!failed(outcome) && state.uffd >= 0 && !uffd_backend) {  // tracking beside another backend
+  // Tracking beside another backend.
+  if (!failed(outcome) && state.uffd >= 0 && !is_userfaultfd(state.operations.id)) {
     if (const int error = sys::uffd_register(state.uffd, state.range, state.uffd_mode))
       outcome = Error{"UFFDIO_REGISTER", error, state.range};
   }

@@ -44,11 +44,7 @@ Outcome remove_by_mprotect(RegionState& state, PageRange range) noexcept PAGETRA
   return kDone;
 }
 
-}  // namespace
-
 // The marker is tried first, each time: one failing system call on old kernels, no state to keep.
-namespace {
-
 Outcome install(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state.options.backend == BackendId::null) return drop_contents(state, range);
   const int error = sys::advise(range, MADV_GUARD_INSTALL);

@@ -169,9 +169,8 @@ void tear_down(RegionState& state) noexcept {
   }
   if (state.operations.detach != nullptr) {
     state.operations.detach(state);
-    const bool tracking_only = !state.owns_memory && state.registered &&
-                               state.operations.id != BackendId::uffd_inline &&
-                               state.operations.id != BackendId::uffd_thread;
+    const bool tracking_only =
+        !state.owns_memory && state.registered && !is_userfaultfd(state.operations.id);
     if (tracking_only) sys::uffd_unregister(state.uffd, state.range);
   }
   if (state.owns_memory) ::munmap(state.range.base, state.range.size_bytes());

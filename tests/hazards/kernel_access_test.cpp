@@ -396,33 +396,27 @@ TEST(KernelAccess, PinnedPagesAreWrittenPastLaterProtection) {
 TEST(KernelAccess, WritesToPagesPinnedBeforeTheyWereArmedAreNotDirty) {
   Ring probe;
   if (!probe.there()) GTEST_SKIP() << "no io_uring";
-  for (const DirtyForm form : {DirtyForm::scan, DirtyForm::ring, DirtyForm::traps}) {
-    for (const BackendId id : kTrapping) {
-      RegionOptions options;
-      options.backend = id;
-      options.dirty = form;
-      if (!Region::create(page_size(), options)) continue;
-      SCOPED_TRACE(std::string(name(id)) + ", form " + std::to_string(static_cast<int>(form)));
-      EXPECT_EQ(kSucceeded, in_child([options] {
-                  Region region = must(Region::create(4 * page_size(), options), "create");
-                  for (std::size_t i = 0; i < 4; ++i) store(page_at(region, i).base, 1);
-                  Ring ring;
-                  if (!ring.pin(page_at(region, 1))) return;  // RLIMIT_MEMLOCK
-                  must(region.arm_dirty(region.range()), "arm after the pin");
-                  const int file = patterned_file("/tmp", 0);
-                  std::byte* const page = page_at(region, 1).base;
-                  require(ring.read(IORING_OP_READ_FIXED, file, page, 64) == 64, "read");
-                  require(load(page) == kPattern, "the page has changed");
-                  std::vector<PageRange> found;
-                  must(region.dirty(region.range(), found), "dirty");
-                  require(found.empty(), "and nobody knows");
-                  store(page + 100, 2);
-                  must(region.dirty(region.range(), found), "dirty");
-                  require(found.size() == 1 && found[0] == page_at(region, 1), "user code is seen");
-                  require(ring.read(IORING_OP_READ_FIXED, file, page + 200, 64) == 64, "read");
-                  require(load(page + 200) == kPattern, "it is still the page that is pinned");
-                }));
-    }
+  for (const RegionOptions& options : tracking_options()) {
+    SCOPED_TRACE(tracked_by(options));
+    EXPECT_EQ(kSucceeded, in_child([options] {
+                Region region = must(Region::create(4 * page_size(), options), "create");
+                for (std::size_t i = 0; i < 4; ++i) store(page_at(region, i).base, 1);
+                Ring ring;
+                if (!ring.pin(page_at(region, 1))) return;  // RLIMIT_MEMLOCK
+                must(region.arm_dirty(region.range()), "arm after the pin");
+                const int file = patterned_file("/tmp", 0);
+                std::byte* const page = page_at(region, 1).base;
+                require(ring.read(IORING_OP_READ_FIXED, file, page, 64) == 64, "read");
+                require(load(page) == kPattern, "the page has changed");
+                std::vector<PageRange> found;
+                must(region.dirty(region.range(), found), "dirty");
+                require(found.empty(), "and nobody knows");
+                store(page + 100, 2);
+                must(region.dirty(region.range(), found), "dirty");
+                require(found.size() == 1 && found[0] == page_at(region, 1), "user code is seen");
+                require(ring.read(IORING_OP_READ_FIXED, file, page + 200, 64) == 64, "read");
+                require(load(page + 200) == kPattern, "it is still the page that is pinned");
+              }));
   }
 }
 

@@ -159,6 +159,24 @@ inline RegionOptions options_for(BackendId id, FaultSet faults) {
   return options;
 }
 
+/// The ways to track writes that this machine has: each form of DIRTY over each backend.
+inline std::vector<RegionOptions> tracking_options() {
+  std::vector<RegionOptions> able;
+  for (const DirtyForm form : {DirtyForm::scan, DirtyForm::ring, DirtyForm::traps}) {
+    for (const BackendId id : kTrapping) {
+      RegionOptions options;
+      options.backend = id;
+      options.dirty = form;
+      if (Region::create(page_size(), options)) able.push_back(options);
+    }
+  }
+  return able;
+}
+inline std::string tracked_by(const RegionOptions& options) {
+  return std::string(name(options.backend)) + ", form " +
+         std::to_string(static_cast<int>(options.dirty));
+}
+
 /// Counts faults and opens their pages.
 struct Opener {
   std::atomic<int> faults{0};

@@ -407,53 +407,41 @@ TEST(Unmapping, TheProgramsOwnMadviseOfAProtectedPage) {
 }
 
 TEST(Unmapping, TheProgramsOwnMadviseOfATrackedPage) {
-  for (const DirtyForm form : {DirtyForm::scan, DirtyForm::ring, DirtyForm::traps}) {
-    for (const BackendId id : kTrapping) {
-      RegionOptions options;
-      options.backend = id;
-      options.dirty = form;
-      if (!Region::create(page_size(), options)) continue;
-      SCOPED_TRACE(std::string(name(id)) + ", form " + std::to_string(static_cast<int>(form)));
-      EXPECT_EQ(kSucceeded, in_child([options] {
-                  Region region = must(Region::create(8 * page_size(), options), "create");
-                  for (std::size_t i = 0; i < 8; ++i) store(page_at(region, i).base, 1);
-                  must(region.arm_dirty(region.range()), "arm");
-                  require(::madvise(page_at(region, 3).base, page_size(), MADV_DONTNEED) == 0,
-                          "madvise");
-                  store(page_at(region, 3).base, 2);
-                  std::vector<PageRange> found;
-                  must(region.dirty(region.range(), found), "dirty");
-                  const bool lost =
-                      options.dirty == DirtyForm::traps && options.backend != BackendId::mprotect;
-                  require(found.size() == (lost ? 0 : 1), "traps need the mark that went");
-                  if (!lost) require(found[0] == page_at(region, 3), "exactly that page");
-                }));
-    }
+  for (const RegionOptions& options : tracking_options()) {
+    SCOPED_TRACE(tracked_by(options));
+    EXPECT_EQ(kSucceeded, in_child([options] {
+                Region region = must(Region::create(8 * page_size(), options), "create");
+                for (std::size_t i = 0; i < 8; ++i) store(page_at(region, i).base, 1);
+                must(region.arm_dirty(region.range()), "arm");
+                require(::madvise(page_at(region, 3).base, page_size(), MADV_DONTNEED) == 0,
+                        "madvise");
+                store(page_at(region, 3).base, 2);
+                std::vector<PageRange> found;
+                must(region.dirty(region.range(), found), "dirty");
+                const bool lost =
+                    options.dirty == DirtyForm::traps && options.backend != BackendId::mprotect;
+                require(found.size() == (lost ? 0 : 1), "traps need the mark that went");
+                if (!lost) require(found[0] == page_at(region, 3), "exactly that page");
+              }));
   }
 }
 
 TEST(Unmapping, ArmDirtyArmsAPageThatTheProgramDropped) {
-  for (const DirtyForm form : {DirtyForm::scan, DirtyForm::ring, DirtyForm::traps}) {
-    for (const BackendId id : kTrapping) {
-      RegionOptions options;
-      options.backend = id;
-      options.dirty = form;
-      if (!Region::create(page_size(), options)) continue;
-      SCOPED_TRACE(std::string(name(id)) + ", form " + std::to_string(static_cast<int>(form)));
-      EXPECT_EQ(kSucceeded, in_child([options] {
-                  Region region = must(Region::create(8 * page_size(), options), "create");
-                  for (std::size_t i = 0; i < 8; ++i) store(page_at(region, i).base, 1);
-                  must(region.arm_dirty(region.range()), "arm");
-                  require(::madvise(page_at(region, 3).base, page_size(), MADV_DONTNEED) == 0,
-                          "madvise");
-                  store(page_at(region, 3).base, 2);
-                  must(region.arm_dirty(region.range()), "arm again");
-                  store(page_at(region, 3).base, 3);
-                  std::vector<PageRange> found;
-                  must(region.dirty(region.range(), found), "dirty");
-                  require(found.size() == 1 && found[0] == page_at(region, 3), "exactly that page");
-                }));
-    }
+  for (const RegionOptions& options : tracking_options()) {
+    SCOPED_TRACE(tracked_by(options));
+    EXPECT_EQ(kSucceeded, in_child([options] {
+                Region region = must(Region::create(8 * page_size(), options), "create");
+                for (std::size_t i = 0; i < 8; ++i) store(page_at(region, i).base, 1);
+                must(region.arm_dirty(region.range()), "arm");
+                require(::madvise(page_at(region, 3).base, page_size(), MADV_DONTNEED) == 0,
+                        "madvise");
+                store(page_at(region, 3).base, 2);
+                must(region.arm_dirty(region.range()), "arm again");
+                store(page_at(region, 3).base, 3);
+                std::vector<PageRange> found;
+                must(region.dirty(region.range(), found), "dirty");
+                require(found.size() == 1 && found[0] == page_at(region, 3), "exactly that page");
+              }));
   }
 }
 

@@ -36,8 +36,7 @@ class Pages {
   constexpr Pages() = default;
   constexpr explicit Pages(std::size_t count) noexcept : count_(count) {}
   [[nodiscard]] constexpr std::size_t count() const noexcept PAGETRAP_SIGNAL_SAFE { return count_; }
-  friend constexpr auto operator<=>(Pages,
-                                    Pages) noexcept = default;  // NOLINT(modernize-use-nullptr)
+  friend constexpr auto operator<=>(const Pages&, const Pages&) noexcept = default;
 
  private:
   std::size_t count_ = 0;

@@ -56,10 +56,6 @@ void detach(RegionState& state) noexcept {
   if (!state.owns_memory) set_prot(state.range, PROT_READ | PROT_WRITE);
 }
 
-bool is_empty(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
-  return state == PageState::missing || state == PageState::evicted;
-}
-
 // Another thread is filling the page, or taking its contents away: wait until that is done. It
 // cannot be this thread, interrupted: a claim is held with all signals blocked.
 void wait_for_claim(RegionState& state, const std::byte* page) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -146,7 +142,7 @@ Pages claim_run(RegionState& state, std::byte* next, const std::byte* end,
 
 Outcome fill_run(RegionState& state, PageRange run, const std::byte* from, Supply how,
                  Access access, PageState before) noexcept PAGETRAP_SIGNAL_SAFE {
-  const PageState after = access == Access::read ? PageState::read : PageState::read_write;
+  const PageState after = filled_state(access);
   Outcome outcome = fill_contents(state, run, from, how);
   if (!failed(outcome)) outcome = set_prot(run, prot_of(after));
   state.pages.set(run, failed(outcome) ? before : after);  // ends the claim

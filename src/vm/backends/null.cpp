@@ -37,8 +37,7 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
   filled = 0;
   for (std::byte* page = range.base; page < range.end(); page += page_size()) {
     const PageState before = state.pages.get(page);
-    const bool empty = before == PageState::missing || before == PageState::evicted ||
-                       (how == Supply::publish && before == PageState::none);
+    const bool empty = is_empty(before) || (how == Supply::publish && before == PageState::none);
     if (!empty || !state.pages.claim(page, before)) {
       while (state.pages.claimed(page)) sys::yield();
       continue;
@@ -48,8 +47,7 @@ Outcome supply(RegionState& state, PageRange range, const std::byte* from, Suppl
     } else if (how == Supply::zero) {
       std::memset(page, 0, page_size());
     }
-    state.pages.set({page, Pages{1}},
-                    access == Access::read ? PageState::read : PageState::read_write);
+    state.pages.set_one(page, filled_state(access));
     filled += page_size();
   }
   return kDone;

@@ -22,6 +22,18 @@ inline Result<Done> as_result(const Outcome& outcome) noexcept PAGETRAP_SIGNAL_S
   return Done{};
 }
 
+inline bool is_userfaultfd(BackendId id) noexcept PAGETRAP_SIGNAL_SAFE {
+  return id == BackendId::uffd_inline || id == BackendId::uffd_thread;
+}
+/// There is nothing in the page, and the first access says so.
+inline bool is_empty(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state == PageState::missing || state == PageState::evicted;
+}
+/// A page's state once its contents are there, to be accessed as `access` says.
+inline PageState filled_state(Access access) noexcept PAGETRAP_SIGNAL_SAFE {
+  return access == Access::read ? PageState::read : PageState::read_write;
+}
+
 struct BackendOperations {
   BackendId id = BackendId::null;
   /// Prepare a mapped, unpublished region. On error the region is torn down by the caller, which

@@ -235,10 +235,6 @@ Outcome fill_holes(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL
   return fill_all(state, range, nullptr, fill_zero, Access::read_write, filled);
 }
 
-bool is_empty(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
-  return state == PageState::missing || state == PageState::evicted;
-}
-
 // A run of pages in one state, made readable or writable.
 Outcome grant_run(RegionState& state, PageRange run, PageState from, Access access) noexcept
     PAGETRAP_SIGNAL_SAFE {
@@ -397,12 +393,10 @@ void name_filled(RegionState& state, PageRange range, Supply how, PageState afte
   if (access == Access::read && (state.uffd_mode & UFFDIO_REGISTER_MODE_WP) == 0)
     access = Access::read_write;  // nothing here can trap the write; Region::supply documents it
   const PageState before = state.pages.get(range.base);
-  name_filled(state, range, how, access == Access::read ? PageState::read : PageState::read_write);
+  name_filled(state, range, how, filled_state(access));
   const Outcome outcome = fill_all(state, range, from, fill_by(how), access, filled);
   // RACE discard() by another thread between the name and the fill called the pages missing again.
-  if (!failed(outcome) && filled != 0)
-    name_filled(state, range, how,
-                access == Access::read ? PageState::read : PageState::read_write);
+  if (!failed(outcome) && filled != 0) name_filled(state, range, how, filled_state(access));
   if (failed(outcome) && (is_empty(before) || before == PageState::none)) {
     // What was not reached is as empty as it was; `range` of the error starts there.
     const PageRange rest{
