@@ -14,6 +14,7 @@ std::string describe(const Error& error) {
     line += " ";
     line += where.range(error.range).view();
   }
+  if (error.position >= 0) line += " at byte " + std::to_string(error.position);
   const char* symbol = ::strerrorname_np(error.number);
   line += ": ";
   line += symbol != nullptr ? symbol : std::to_string(error.number);

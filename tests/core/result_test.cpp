@@ -97,6 +97,8 @@ TEST(Describe, LeavesOutWhatIsNotThere) {
   EXPECT_EQ(describe(Error{"open", ENOENT}), "open: ENOENT (No such file or directory)");
   EXPECT_EQ(describe(Error{"open", ENOENT, {}, nullptr}),
             "open: ENOENT (No such file or directory)");
+  EXPECT_EQ(describe(Error{"read", EIO, {}, "", 4096}),
+            "read at byte 4096: EIO (Input/output error)");
   EXPECT_EQ(describe(Error{"UFFDIO_COPY", EAGAIN, {}, "try again"}),
             "UFFDIO_COPY: EAGAIN (Resource temporarily unavailable). try again");
 }

@@ -2,6 +2,7 @@
 // EAGAIN, EPERM) is an ordinary result here, never an abort.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <type_traits>
@@ -20,10 +21,12 @@ struct Error {
   int number = 0;              // errno value
   PageRange range{};           // what it was asked to act on, if anything
   const char* remedy = "";     // a literal: what the caller can do about it, may be empty
+  std::int64_t position = -1;  // byte offset in a file, if the error is about one
 };
 static_assert(std::is_trivially_copyable_v<Error>);
 
-/// `error` as one line: operation, range, errno by name and in words, remedy. Allocates.
+/// `error` as one line: operation, range or position, errno by name and in words, remedy.
+/// Allocates.
 PAGETRAP_API std::string describe(const Error& error);
 
 /// What Result::value() throws. what() is describe(error()).
