@@ -254,9 +254,10 @@ void set_freeze_timeout(std::chrono::milliseconds limit) noexcept {
 }
 
 Result<Done> for_every_other_thread(ThreadWork work, void* self, Rendezvous rendezvous) {
+  // Whoever waits here must answer the one before.
+  const std::lock_guard guard(g_one_at_a_time);
   // A signal handler that touched a page here would wait for a handler thread, which is held.
   const sys::AllSignalsBlocked no_interruption(sys::AllSignalsBlocked::But::faults);
-  const std::lock_guard guard(g_one_at_a_time);
   if (const Outcome outcome = install_broadcast_handler(); failed(outcome)) return outcome;
   static std::uint32_t rounds = 0;
   if (++rounds == 0) ++rounds;

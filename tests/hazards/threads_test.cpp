@@ -316,6 +316,28 @@ void block(int how) {
   ::pthread_sigmask(how, &set, nullptr);
 }
 
+// Callers exclude each other, and whoever waits for his turn answers the one whose turn it is.
+TEST(Broadcast, ManyAtOnce) {
+  EXPECT_EQ(kSucceeded, in_child([] {
+              static std::atomic<unsigned> runs{0};
+              set_freeze_timeout(std::chrono::milliseconds(10'000));
+              const ThreadWork answer = [](void*, void*) noexcept { runs.fetch_add(1); };
+              const Rendezvous meet = [](void*) {};
+              constexpr unsigned kCallers = 4;
+              constexpr unsigned kEach = 25;
+              std::vector<std::thread> callers;
+              for (unsigned i = 0; i < kCallers; ++i) {
+                callers.emplace_back([answer, meet] {
+                  for (unsigned round = 0; round < kEach; ++round)
+                    must(for_every_other_thread(answer, nullptr, round % 2 == 0 ? nullptr : meet),
+                         "broadcast");
+                });
+              }
+              for (std::thread& caller : callers) caller.join();
+              require(runs >= kCallers * kEach, "the first thread answered each");
+            }));
+}
+
 TEST(Broadcast, AThreadThatBlocksTheSignalIsAnErrorAndNotAHang) {
   EXPECT_EQ(kSucceeded, in_child([] {
               std::atomic<int> phase{0};
