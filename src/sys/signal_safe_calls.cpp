@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <climits>
 
 #include "sys/injection.hpp"
@@ -72,6 +74,14 @@ int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcep
                           static_cast<off_t>(offset), static_cast<off_t>(length)));
 }
 
+int move_page_tables(PageRange from, std::byte* to) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const int error = injected(Call::mremap)) return error;
+  const ErrnoSaver errno_saver;
+  void* const moved = ::mremap(from.base, from.size_bytes(), from.size_bytes(),
+                               MREMAP_MAYMOVE | MREMAP_DONTUNMAP | MREMAP_FIXED, to);
+  return moved == MAP_FAILED ? errno : 0;
+}
+
 bool in_core(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
   const ErrnoSaver errno_saver;
   unsigned char present = 0;
@@ -86,6 +96,72 @@ int has_page(int pagemap, const void* page) noexcept PAGETRAP_SIGNAL_SAFE {
   if (got != sizeof entry) return got < 0 ? -errno : -EIO;
   // SOURCE Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped.
   return entry >> 62 != 0 ? 1 : 0;
+}
+
+namespace {
+
+constexpr std::size_t kScanBatch = 64;  // 1.5 KiB of a signal stack
+
+// The runs of one read of the page map.
+int read_page_map(int pagemap, PageRange range, std::span<PageRange> out, std::size_t& found,
+                  std::byte*& scanned) noexcept {
+  std::array<std::uint64_t, 2 * kScanBatch> entries;
+  const std::size_t wanted =
+      std::min({entries.size(), range.length.count(), 2 * out.size()}) * sizeof entries[0];
+  const ssize_t got =
+      ::pread(pagemap, entries.data(), wanted,
+              static_cast<off_t>((address_of(range.base) >> page_shift()) * sizeof entries[0]));
+  if (got < static_cast<ssize_t>(sizeof entries[0])) return got < 0 ? errno : EIO;
+  const std::size_t count = static_cast<std::size_t>(got) / sizeof entries[0];
+  bool joins = false;
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool there = entries[i] >> 62 != 0;
+    if (there && joins) {
+      out[found - 1].length = Pages{out[found - 1].length.count() + 1};
+    } else if (there) {
+      out[found++] = {range.base + (i << page_shift()), Pages{1}};
+    }
+    joins = there;
+  }
+  scanned = range.base + (count << page_shift());
+  return 0;
+}
+
+}  // namespace
+
+int scan_pages(int pagemap, PageRange range, PagesThat which, std::span<PageRange> out,
+               std::size_t& found, std::byte*& scanned) noexcept PAGETRAP_SIGNAL_SAFE {
+  found = 0;
+  scanned = range.base;
+  if (const int error = injected(Call::pagemap_scan)) return error;
+  if (out.empty() || range.empty()) return EINVAL;
+  const ErrnoSaver errno_saver;
+  std::array<page_region, kScanBatch> runs;
+  pm_scan_arg request{};
+  request.size = sizeof request;
+  request.start = address_of(range.base);
+  request.end = address_of(range.end());
+  request.vec = address_of(runs.data());
+  request.vec_len = std::min({runs.size(), out.size(), range.length.count()});
+  request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+  request.return_mask = PAGE_IS_PRESENT;
+  if (which == PagesThat::were_written) {
+    request.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
+    request.category_mask = PAGE_IS_WRITTEN;
+  }
+  const int count = ::ioctl(pagemap, PAGEMAP_SCAN, &request);
+  if (count < 0) {
+    const bool unknown = errno == ENOTTY || errno == EINVAL;
+    if (!unknown || which != PagesThat::are_there) return errno;
+    return read_page_map(pagemap, range, out, found, scanned);
+  }
+  for (int i = 0; i < count; ++i) {
+    const page_region& run = runs[static_cast<std::size_t>(i)];
+    out[found++] = {reinterpret_cast<std::byte*>(run.start),
+                    Pages{(run.end - run.start) >> page_shift()}};
+  }
+  scanned = reinterpret_cast<std::byte*>(request.walk_end);
+  return 0;
 }
 
 [[gnu::hot]] int uffd_copy(int uffd, PageRange to, const void* from, std::uint64_t mode,

@@ -39,10 +39,23 @@ PAGETRAP_API int change_protection(PageRange range, int prot) noexcept PAGETRAP_
 PAGETRAP_API int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
     PAGETRAP_SIGNAL_SAFE;
+/// Moves the page tables of `from` to `to`, replacing what is mapped there; `from` stays mapped,
+/// and empty (MREMAP_DONTUNMAP, 5.7). With EVENT_REMAP it returns when the event has been read.
+PAGETRAP_API int move_page_tables(PageRange from, std::byte* to) noexcept PAGETRAP_SIGNAL_SAFE;
 /// Whether the page is in its file's page cache (mincore(2)). False on error.
 PAGETRAP_API bool in_core(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
 /// Whether /proc/self/pagemap has the page mapped or swapped out: 1, 0, or -errno.
 PAGETRAP_API int has_page(int pagemap, const void* page) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// What scan_pages() looks for.
+enum class PagesThat : std::uint8_t {
+  are_there,    // mapped or swapped out; a write-protect mark without a page looks so too
+  were_written  // those of them without a mark: written since they were armed. Arms them. 6.7
+};
+/// Puts the first runs of such pages of `range` into `out`, at most 64 a call: `found` of them, and
+/// all there are before `scanned`. Before 6.7 (are_there) by reading the page map entry by entry.
+PAGETRAP_API int scan_pages(int pagemap, PageRange range, PagesThat which, std::span<PageRange> out,
+                            std::size_t& found, std::byte*& scanned) noexcept PAGETRAP_SIGNAL_SAFE;
 
 // --- userfaultfd ------------------------------------------------------------------------------
 // `done` is set to the bytes completed, also on error: these calls stop at the first page that is

@@ -29,6 +29,7 @@ struct ThreadState {
   void* last_region = nullptr;               // registry.cpp: the RegionState of the last fault
   std::array<RunningHandler, 4> handlers{};  // the outermost ones
   const void* protected_page = nullptr;  // running.hpp: what the innermost fault is about
+  const void* served_channel = nullptr;  // channel.cpp: this thread is one of its handler threads
   // signals.cpp: the fault that is being passed on to an earlier handler
   void* passing_context = nullptr;
   void* passing_frame = nullptr;

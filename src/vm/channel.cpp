@@ -192,6 +192,7 @@ void Channel::stop_threads() noexcept {
 
 // One handler thread, until it reads a fault on a sentinel.
 void Channel::serve() noexcept {
+  sys::this_thread().served_channel = this;
   const int uffd = uffd_.descriptor.get();
   const PageRange sentinels = sentinels_.range();
   std::array<uffd_msg, kBatch> messages;

@@ -13,6 +13,7 @@
 
 #include "sys/fd.hpp"
 #include "sys/mapping.hpp"
+#include "sys/thread_state.hpp"
 #include "sys/userfaultfd.hpp"
 #include "vm/backends/operations.hpp"
 
@@ -40,6 +41,10 @@ class Channel {
 
   [[nodiscard]] int uffd() const noexcept { return uffd_.descriptor.get(); }
   [[nodiscard]] std::uint64_t features() const noexcept { return uffd_.features; }
+  /// Whether the calling thread is one of its handler threads: it may not wait for them.
+  [[nodiscard]] bool served_here() const noexcept PAGETRAP_SIGNAL_SAFE {
+    return sys::this_thread().served_channel == this;
+  }
   [[nodiscard]] bool kernel_mode() const noexcept { return uffd_.kernel_mode; }
 
   /// In a fork()ed child: the inherited descriptor still acts on the PARENT's pages (seen: a child

@@ -31,13 +31,6 @@ namespace {
 constexpr std::size_t kSubtree = std::size_t{1} << 30;  // what one upper page-table entry maps
 alignas(4096) constexpr std::array<std::byte, 65536> kZeroPage{};  // of any page size
 
-int move_tables(PageRange from, std::byte* to) noexcept {
-  if (const int error = sys::injected(sys::Call::mremap)) return error;
-  void* const moved = ::mremap(from.base, from.size_bytes(), from.size_bytes(),
-                               MREMAP_MAYMOVE | MREMAP_DONTUNMAP | MREMAP_FIXED, to);
-  return moved == MAP_FAILED ? errno : 0;
-}
-
 // What to do about pages that the window does not have, because nobody ever wrote them.
 enum class Holes : std::uint8_t { fill, leave };
 
@@ -174,7 +167,7 @@ Outcome move_away(RegionState& state, PageRange window) noexcept {
   if (const int error = trap_missing(state))
     return Error{"UFFDIO_REGISTER for a lift", error, state.range};
   wait_for_handlers(state);
-  if (const int error = move_tables(state.range, window.base))
+  if (const int error = sys::move_page_tables(state.range, window.base))
     return Error{"mremap MREMAP_DONTUNMAP", error, state.range,
                  error == EINVAL ? "the region must be one kernel mapping" : ""};
   state.pages.reset(PageState::missing);
@@ -220,7 +213,7 @@ Result<Lift> Region::lift() {
   RegionState& state = *state_;
   if (!state.options.liftable)
     return Error{"lift", ENOTSUP, state.range, "create the region with options.liftable"};
-  if (inside_handler())
+  if (inside_handler() || state.channel->served_here())
     return Error{"lift", EDEADLK, state.range, "not from inside a fault handler"};
   std::unique_lock guard(state.control);
   if (state.lift_phase.load() != LiftPhase::none)
@@ -263,22 +256,106 @@ const std::byte* Lift::at(const void* in_region) const noexcept PAGETRAP_SIGNAL_
   return window_.base + (static_cast<const std::byte*>(in_region) - state_->range.base);
 }
 
+namespace {
+
+// Counts a user of the window in, and tells where it is. RACE finish() in another thread unmaps the
+// window when all that are counted in have left, and takes it away before.
+class UsesWindow {
+ public:
+  explicit UsesWindow(RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE
+      : state_(state),
+        phase_(state.in_flight.enter()),
+        window_(state.lift_window.load(std::memory_order_seq_cst)) {}
+  ~UsesWindow() PAGETRAP_SIGNAL_SAFE { state_.in_flight.leave(phase_); }
+  UsesWindow(const UsesWindow&) = delete;
+  UsesWindow& operator=(const UsesWindow&) = delete;
+  [[nodiscard]] std::byte* base() const noexcept PAGETRAP_SIGNAL_SAFE { return window_; }
+
+ private:
+  RegionState& state_;
+  unsigned phase_;
+  std::byte* window_;
+};
+
+Error finished(const char* operation, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  return Error{operation, EBADF, range, "the lift is finished"};
+}
+
+Outcome check_part(const RegionState* state, const char* operation, PageRange range) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (state == nullptr) return finished(operation, range);
+  if (!state->range.contains(range) || range.empty())
+    return Error{operation, EINVAL, range, "not pages of the region"};
+  return kDone;
+}
+
+}  // namespace
+
 Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
-  if (state == nullptr) return Error{"Lift::restore", EBADF, range, "the lift is finished"};
-  if (!state->range.contains(range) || range.empty())
-    return Error{"Lift::restore", EINVAL, range, "not pages of the region"};
-  // RACE finish() in another thread unmaps the window when all that are counted in have left, and
-  // takes it away before.
-  const unsigned phase = state->in_flight.enter();
-  std::byte* const window = state->lift_window.load(std::memory_order_seq_cst);
+  if (const Outcome wrong = check_part(state, "Lift::restore", range); failed(wrong)) return wrong;
+  const UsesWindow window(*state);
+  if (window.base() == nullptr) return finished("Lift::restore", range);
   std::size_t filled = 0;
-  const Outcome outcome = window == nullptr
-                              ? Error{"Lift::restore", EBADF, range, "the lift is finished"}
-                              : restore_run(*state, range, window, Holes::fill, filled);
-  state->in_flight.leave(phase);
+  const Outcome outcome = restore_run(*state, range, window.base(), Holes::fill, filled);
   if (failed(outcome)) return outcome;
   return pages_for(filled);
+}
+
+Result<Done> Lift::put_back(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
+  if (const Outcome wrong = check_part(state, "Lift::put_back", range); failed(wrong)) return wrong;
+  if (!state->wants(FaultKind::missing))
+    return Error{"Lift::put_back", ENOTSUP, range,
+                 "the region's handler must ask for missing faults"};
+  if (state->channel->served_here())
+    return Error{"Lift::put_back", EDEADLK, range,
+                 "a handler thread would wait for itself to read the remap event"};
+  const UsesWindow window(*state);
+  if (window.base() == nullptr) return finished("Lift::put_back", range);
+  // RACE the table calls a page filled before it is: see for_runs() in userfaultfd.cpp. Marks come
+  // back with the tables, so a tracker need not know.
+  name_restored(*state, range);
+  const PageRange there{in_window(*state, range.base, window.base()), range.length};
+  if (const int error = sys::move_page_tables(there, range.base))
+    return Error{"mremap of a lifted range", error, range};
+  // Sleepers found nothing there when they looked; moving tables wakes nobody.
+  sys::uffd_wake(state->uffd, range);
+  return Done{};
+}
+
+Result<std::size_t> Lift::pages(PageRange range, LiftedPages which,
+                                std::span<PageRange> out) noexcept PAGETRAP_SIGNAL_SAFE {
+  RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
+  if (const Outcome wrong = check_part(state, "Lift::pages", range); failed(wrong)) return wrong;
+  if (which == LiftedPages::written && state->dirty_form != DirtyForm::scan)
+    return Error{"Lift::pages", ENOTSUP, range, "create the region with DirtyForm::scan"};
+  const UsesWindow window(*state);
+  if (window.base() == nullptr) return finished("Lift::pages", range);
+  const std::ptrdiff_t home = state->range.base - window.base();
+  std::size_t count = 0;
+  std::byte* next = range.base;
+  while (next < range.end()) {
+    if (count == out.size()) return Error{"Lift::pages", ENOBUFS, range, "more runs than room"};
+    const PageRange rest{next - home, pages_for(static_cast<std::size_t>(range.end() - next))};
+    std::size_t found = 0;
+    std::byte* scanned = nullptr;
+    const auto how =
+        which == LiftedPages::written ? sys::PagesThat::were_written : sys::PagesThat::are_there;
+    if (const int error =
+            sys::scan_pages(pagemap_descriptor(), rest, how, out.subspan(count), found, scanned))
+      return Error{"PAGEMAP_SCAN of a lifted range", error, range};
+    for (const PageRange& run : out.subspan(count, found)) {
+      const PageRange in_region{run.base + home, run.length};
+      if (count > 0 && out[count - 1].end() == in_region.base) {
+        out[count - 1].length = Pages{out[count - 1].length.count() + run.length.count()};
+      } else {
+        out[count++] = in_region;
+      }
+    }
+    next = scanned + home;
+  }
+  return count;
 }
 
 Result<Done> Lift::finish() noexcept {

@@ -112,6 +112,17 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
   return pages_for(filled);
 }
 
+Result<Done> Region::wake(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (state_ == nullptr) return Error{"wake", EBADF, range, "the Region is empty"};
+  if (!state_->range.contains(range) || range.empty())
+    return Error{"wake", EINVAL, range, "not pages of the region"};
+  if (state_->operations.id != BackendId::uffd_thread)
+    return Done{};  // nobody sleeps in the kernel
+  if (const int error = sys::uffd_wake(state_->uffd, range))
+    return Error{"UFFDIO_WAKE", error, range};
+  return Done{};
+}
+
 Result<Done> Region::evict(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "evict"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 0);

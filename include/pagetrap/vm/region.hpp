@@ -161,6 +161,11 @@ class PAGETRAP_API Region {
   Result<Pages> supply(PageRange range, const void* from, Supply how,
                        Access access = Access::read_write) noexcept PAGETRAP_SIGNAL_SAFE;
 
+  /// Threads that sleep on a page of `range` because a handler thread said `resolved` for them before
+  /// it was, leaving the page to somebody else, look again. Calls that resolve wake by themselves;
+  /// this is for what a handler looks at to decide: change that first, then wake. Signals safe.
+  Result<Done> wake(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+
   /// Take `range` out of this view: the next access faults (minor where the backing keeps the
   /// contents: memfd and file; missing for anonymous memory, whose contents are DROPPED).
   /// Signals safe.
