@@ -47,12 +47,15 @@ class Siblings {
   }
 
   /// The first of the files with this id that is an intact image; the last one's Error.
-  Result<std::unique_ptr<StoredImage>> open(const ImageId& id) const {
+  Result<std::unique_ptr<StoredImage>> open(const ImageId& id, std::string& path) const {
     Error error{"Chain::open", ENOENT, {}, kNoParent};
     const auto [begin, end] = paths_.equal_range(id);
     for (auto each = begin; each != end; ++each) {
       auto image = StoredImage::open(AT_FDCWD, each->second.c_str());
-      if (image && (*image)->info().id == id) return image;
+      if (image && (*image)->info().id == id) {
+        path = each->second;
+        return image;
+      }
       if (!image) error = image.error();
     }
     return error;
@@ -90,6 +93,7 @@ class FileChain final : public Chain {
     auto newest = StoredImage::open(AT_FDCWD, path.c_str());
     if (!newest) return newest.error();
     images_.push_back(std::move(*newest));
+    paths_.push_back(path);
     std::optional<Siblings> siblings;
     while (images_.back()->info().incremental()) {
       const ImageId parent = images_.back()->info().parent;
@@ -103,7 +107,7 @@ class FileChain final : public Chain {
         if (!listed) return listed.error();
         siblings = std::move(*listed);
       }
-      auto image = siblings->open(parent);
+      auto image = siblings->open(parent, paths_.emplace_back());
       if (!image) return image.error();
       images_.push_back(std::move(*image));
     }
@@ -114,6 +118,9 @@ class FileChain final : public Chain {
   [[nodiscard]] std::size_t images() const noexcept override { return images_.size(); }
   [[nodiscard]] const ImageInfo& image_info(std::uint32_t index) const noexcept override {
     return images_[index]->info();
+  }
+  [[nodiscard]] const std::string& image_path(std::uint32_t index) const noexcept override {
+    return paths_[index];
   }
   [[nodiscard]] std::span<const ChainBlock> blocks() const noexcept override { return blocks_; }
   [[nodiscard]] std::span<const ChainPiece> pieces(
@@ -208,6 +215,7 @@ class FileChain final : public Chain {
   }
 
   std::vector<std::unique_ptr<StoredImage>> images_;
+  std::vector<std::string> paths_;
   std::vector<ChainBlock> blocks_;
   std::vector<ChainPiece> pieces_;
 };

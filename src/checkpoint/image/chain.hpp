@@ -43,6 +43,7 @@ class Chain {
   [[nodiscard]] virtual std::size_t images() const noexcept = 0;
   /// Of one of them, 0 being the newest. Regions are matched by name and may be in another order.
   [[nodiscard]] virtual const ImageInfo& image_info(std::uint32_t index) const noexcept = 0;
+  [[nodiscard]] virtual const std::string& image_path(std::uint32_t index) const noexcept = 0;
   /// Sorted by the smallest (region, page) of their pieces. Pages in no piece are zero.
   [[nodiscard]] virtual std::span<const ChainBlock> blocks() const noexcept = 0;
   [[nodiscard]] virtual std::span<const ChainPiece> pieces(

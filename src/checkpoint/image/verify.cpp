@@ -1,4 +1,4 @@
-// inspect() and verify().
+// inspect(), inspect_chain() and verify().
 #include <fcntl.h>
 
 #include <algorithm>
@@ -32,6 +32,18 @@ Result<ImageInfo> inspect(const std::string& path) try {
   return (*image)->info();
 } catch (const std::bad_alloc&) {
   return Error{"inspect", ENOMEM};
+}
+
+Result<std::vector<ChainMember>> inspect_chain(const std::string& path) try {
+  const auto chain = Chain::open(path);
+  if (!chain) return chain.error();
+  std::vector<ChainMember> members;
+  for (std::uint32_t i = 0; i < (*chain)->images(); ++i) {
+    members.push_back({(*chain)->image_path(i), (*chain)->image_info(i)});
+  }
+  return members;
+} catch (const std::bad_alloc&) {
+  return Error{"inspect_chain", ENOMEM};
 }
 
 Result<ImageInfo> verify(const std::string& path, const Progress& progress) try {
