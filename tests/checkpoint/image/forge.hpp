@@ -39,8 +39,8 @@ class Forgery {
 
   /// Makes all checksums agree that can be found.
   void seal() {
+    if (image_.size() < std::max(sizeof(layout::Header), sizeof(layout::Footer))) return;
     seal_header();
-    if (image_.size() < sizeof(layout::Footer)) return;
     layout::Footer end = footer();
     seal_index(end);
     end.checksum = checksum(layout::bytes_of(end).first(offsetof(layout::Footer, checksum)));
@@ -73,7 +73,6 @@ class Forgery {
   }
 
   void seal_header() {
-    if (image_.size() < sizeof(layout::Header)) return;
     layout::Header record = header();
     record.checksum = 0;
     set_header(record);
