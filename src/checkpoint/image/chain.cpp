@@ -20,6 +20,12 @@ namespace checkpoint {
 
 namespace {
 
+/// Of which file an Error is matters to who has to replace it.
+Error of_parent(Error error) {
+  error.operation = "reading a parent of the image";
+  return error;
+}
+
 constexpr const char* kNoParent =
     "a parent of the image is not in its directory; put it there, or use a full image";
 
@@ -56,7 +62,7 @@ class Siblings {
         path = each->second;
         return image;
       }
-      if (!image) error = image.error();
+      if (!image) error = of_parent(image.error());
     }
     return error;
   }
@@ -130,7 +136,7 @@ class FileChain final : public Chain {
 
   Result<Done> load(const ChainBlock& block, std::span<std::byte> out,
                     std::vector<std::byte>& scratch) const override try {
-    return images_[block.image]->load(block.block, out, scratch);
+    return load_of(block.image, block.block, out, scratch);
   } catch (const std::bad_alloc&) {
     return Error{"Chain::load", ENOMEM};
   }
@@ -140,7 +146,7 @@ class FileChain final : public Chain {
                                     std::vector<std::byte>& scratch) const override try {
     const layout::Block record = images_[index]->block(block);
     pages.resize(std::size_t{record.pages} * info().page_size);
-    if (auto done = images_[index]->load(block, pages, scratch); !done) return done.error();
+    if (auto done = load_of(index, block, pages, scratch); !done) return done.error();
     return record.stored_bytes;
   } catch (const std::bad_alloc&) {
     return Error{"verify", ENOMEM};
@@ -157,6 +163,13 @@ class FileChain final : public Chain {
   }
 
  private:
+  Result<Done> load_of(std::uint32_t index, std::uint32_t block, std::span<std::byte> out,
+                       std::vector<std::byte>& scratch) const {
+    auto done = images_[index]->load(block, out, scratch);
+    if (!done && index != 0) return of_parent(done.error());
+    return done;
+  }
+
   /// Fills blocks_ and pieces_.
   Result<Done> overlay() {
     std::vector<OverlayImage> layers;

@@ -322,10 +322,13 @@ class Writer final : public ImageWriter {
   }
 
   Result<Done> write(std::span<const std::byte> bytes) {
+    // Until it has succeeded: a sink of the program's may also throw.
+    stuck_ = Error{"ImageWriter", EIO, {}, "an earlier write to the sink failed"};
     if (auto written = sink_.write(bytes); !written) {
       stuck_ = written.error();
       return written;
     }
+    stuck_.reset();
     counts_.bytes += bytes.size();
     return Done{};
   }

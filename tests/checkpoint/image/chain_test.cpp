@@ -194,6 +194,7 @@ TEST(Chain, FindsParentsWhateverTheirNames) {
   EXPECT_EQ(Chain::open(folder / "apple").value()->images(), 2u);
   std::filesystem::remove(folder / "zebra");
   EXPECT_EQ(refusal(folder / "apple"), EBADMSG);
+  EXPECT_THAT(describe(verify(folder / "apple").error()), testing::HasSubstr("a parent"));
   std::filesystem::remove(folder / "copy");
   EXPECT_EQ(refusal(folder / "apple"), ENOENT);
   EXPECT_TRUE(inspect(folder / "apple"));  // needs no parent

@@ -147,11 +147,24 @@ TEST_F(ImageCommand, AFailureLeavesTheOutputAlone) {
     EXPECT_FALSE(only_image(ran).at("ok"));
     EXPECT_EQ(read_file(out_), Bytes(3));
   }
-  const Ran full = run_command({"image", "merge", full_, "-o", "/dev/null"});
+  const Ran full = run_command({"image", "merge", full_, "-o", "/dev/null"});  // would be replaced
   EXPECT_EQ(full.status, 2);
   const Ran nowhere = run_command({"image", "merge", full_, "-o", folder_ / "no/where"});
   EXPECT_EQ(nowhere.status, 3);
   EXPECT_EQ(folder_.names().size(), 5u);
+}
+
+TEST_F(ImageCommand, PrintsNamesThatAreText) {
+  const std::string name = folder_ / "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80";
+  make_image(name, one_region(4, 7), {});
+  EXPECT_EQ(only_image(run_command({"image", "inspect", "--json", name})).at("file"), name);
+  for (const std::string odd : {"\xff", "\xc3", "\xc2\x9b", "\xe0\x80\x80", "\xed\xa0\x80"}) {
+    const std::string path = folder_ / ("x" + odd);
+    make_image(path, one_region(4, 8), {});
+    const std::string shown =
+        only_image(run_command({"image", "inspect", "--json", path})).at("file");
+    EXPECT_THAT(shown, HasSubstr("/x\\x"));
+  }
 }
 
 TEST_F(ImageCommand, RefusesWhatItDoesNotKnow) {

@@ -14,6 +14,8 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <random>
+#include <stdexcept>
 #include <thread>
 
 #include "checkpoint/image/chain.hpp"
@@ -160,6 +162,58 @@ TEST_F(FileSink, RemovesWhatDeadProcessesLeft) {
   EXPECT_TRUE(living->write(text_bytes("whole")));
   EXPECT_TRUE(living->commit());
   EXPECT_EQ(read_file(folder_ / "other"), text_bytes("whole"));
+}
+
+// Killed at any moment of many saves: what is there under the name is always a whole image.
+TEST_F(FileSink, AKillNeverHarmsTheImageBefore) {
+  ASSERT_EQ(save(*file_sink(path_).value(), 1), 0);
+  std::mt19937 random(1);
+  for (int i = 0; i < 60; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (;;) {
+        auto sink = file_sink(path_);
+        if (!sink || save(**sink, 1) != 0) ::_exit(1);
+      }
+    }
+    ::usleep(static_cast<useconds_t>(random() % 30'000));
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    const auto verified = verify(path_);
+    ASSERT_TRUE(verified) << describe(verified.error());
+    ASSERT_LE(folder_.names().size(), 2u);  // the next child removes what this one left
+  }
+  (void)file_sink(path_).value();
+  EXPECT_THAT(folder_.names(), ElementsAre("image"));
+}
+
+/// A program's own sink, which throws once.
+class ThrowingSink final : public Sink {
+ public:
+  Result<Done> write(std::span<const std::byte>) override {
+    if (++writes == 2) throw std::runtime_error("full");
+    return Done{};
+  }
+  Result<Done> commit() override { return Done{}; }
+  void abandon() noexcept override { abandoned = true; }
+  int writes = 0;
+  bool abandoned = false;
+};
+
+TEST_F(FileSink, AnExceptionSticksToo) {
+  ThrowingSink sink;
+  const auto writer = ImageWriter::begin(sink, one_region(16, 1)).value();
+  const Bytes page = written_pages(1, 1);
+  const BlockRun run{0, 1, 0};
+  EXPECT_THROW((void)writer->add({&run, 1}, page), std::runtime_error);
+  EXPECT_EQ(writer->add({&run, 1}, page).error().number, EIO);
+  EXPECT_EQ(writer->finish().error().number, EIO);
+  make_image(path_, one_region(16, 2), {{0, 0, written_pages(4, 1)}});
+  ThrowingSink merged;
+  EXPECT_THROW((void)merge(path_, merged, Compression::none), std::runtime_error);
+  EXPECT_TRUE(merged.abandoned);
 }
 
 TEST_F(FileSink, AForkedChildDoesNotRemoveItsParentsFile) {

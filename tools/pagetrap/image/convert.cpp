@@ -19,8 +19,11 @@ using checkpoint::ImageInfo;
 bool is_standard_output(const std::string& output) { return output == "-"; }
 
 Result<std::unique_ptr<checkpoint::Sink>> open_output(const std::string& output) {
-  return is_standard_output(output) ? checkpoint::descriptor_sink(STDOUT_FILENO)
-                                    : checkpoint::file_sink(output);
+  if (!is_standard_output(output)) return checkpoint::file_sink(output);
+  if (::isatty(STDOUT_FILENO) == 1) {
+    return Error{"write to a terminal", EINVAL, {}, "give -o a file, or send the output to one"};
+  }
+  return checkpoint::descriptor_sink(STDOUT_FILENO);
 }
 
 Compression compression_named(const std::string& wanted, Compression otherwise) {
@@ -53,7 +56,7 @@ void merge_one(ImageReport& report, const ImageRequest& request) {
   if (!old) return report.end(old.error(), file);
   const auto sink = open_output(request.output);
   if (!sink) return report.end(sink.error(), request.output);
-  LateProgress progress("Merging " + file + ":");
+  LateProgress progress("Merging " + printable(file) + ":");
   const auto merged = checkpoint::merge(
       file, **sink, compression_named(request.compression, old->compression), progress.call());
   if (!merged) return report.end(merged.error(), file + " to " + request.output);
@@ -61,7 +64,7 @@ void merge_one(ImageReport& report, const ImageRequest& request) {
   report.describe_image(*merged);
   report.end();
   if (!request.json && !is_standard_output(request.output)) {
-    std::printf("%s: full image %s, %s\n", request.output.c_str(),
+    std::printf("%s: full image %s, %s\n", printable(request.output).c_str(),
                 checkpoint::text(merged->id).c_str(),
                 size_text(static_cast<double>(merged->file_bytes)).c_str());
   }
@@ -89,7 +92,7 @@ void extract_one(ImageReport& report, const ImageRequest& request) {
   }
   const auto sink = open_output(request.output);
   if (!sink) return report.end(sink.error(), request.output);
-  LateProgress progress("Extracting from " + file + ":");
+  LateProgress progress("Extracting from " + printable(file) + ":");
   const auto done = checkpoint::extract(file, region->name, **sink, progress.call());
   if (!done) return report.end(done.error(), file + " to " + request.output);
   report.writer().member("output", printable(request.output));
@@ -97,7 +100,8 @@ void extract_one(ImageReport& report, const ImageRequest& request) {
   report.writer().member("size_bytes", region->size_bytes);
   report.end();
   if (!request.json && !is_standard_output(request.output)) {
-    std::printf("%s: region \"%s\", %s\n", request.output.c_str(), printable(region->name).c_str(),
+    std::printf("%s: region \"%s\", %s\n", printable(request.output).c_str(),
+                printable(region->name).c_str(),
                 size_text(static_cast<double>(region->size_bytes)).c_str());
   }
 }

@@ -84,7 +84,7 @@ void inspect_one(ImageReport& report, const std::string& file) {
   if (!info) return report.end(info.error(), file);
   report.describe_image(*info);
   if (!report.json()) {
-    print_heading(file);
+    print_heading(printable(file));
     print_facts(*info);
     print_regions(*info);
   }
@@ -108,12 +108,12 @@ int image_verify(const ImageRequest& request) {
   ImageReport report("verify", request.json);
   for (const std::string& file : request.files) {
     report.begin(file);
-    LateProgress progress("Reading " + file + ":");
+    LateProgress progress("Reading " + printable(file) + ":");
     const auto info = checkpoint::verify(file, progress.call());
     if (info) {
       report.describe_image(*info);
       if (!request.json) {
-        std::printf("%s: %s, %s pages\n", file.c_str(),
+        std::printf("%s: %s, %s pages\n", printable(file).c_str(),
                     info->incremental() ? "intact, with all its parents" : "intact",
                     grouped(static_cast<double>(info->pages)).c_str());
       }

@@ -5,19 +5,47 @@
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
+#include <string_view>
 
 #include "../text/screen.hpp"
 
 namespace pagetrap::tool {
 
+namespace {
+
+/// Bytes of the UTF-8 character that `text` begins with; 0 if it begins with none, or with one that
+/// controls the terminal.
+std::size_t character_length(std::string_view text) {
+  const auto byte = [text](std::size_t i) -> unsigned {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const unsigned first = byte(0);
+  if (first < 0x80) return first >= ' ' && first != 0x7f ? 1 : 0;
+  const std::size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (length == 0 || first > 0xf4) return 0;
+  // The second byte rules out what would be overlong, a surrogate, or beyond the last character;
+  // after 0xc2, the control characters from 0x80 on.
+  const unsigned least = first == 0xe0 || first == 0xc2 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+  const unsigned most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+  if (byte(1) < least || byte(1) > most) return 0;
+  for (std::size_t i = 2; i < length; ++i) {
+    if (byte(i) < 0x80 || byte(i) > 0xbf) return 0;
+  }
+  return length;
+}
+
+}  // namespace
+
 std::string printable(const std::string& bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
-  for (const char c : bytes) {
-    if (c >= ' ' && c <= '~') {
-      text += c;
+  for (std::size_t at = 0; at < bytes.size();) {
+    const std::size_t length = character_length(std::string_view(bytes).substr(at));
+    if (length != 0) {
+      text.append(bytes, at, length);
+      at += length;
     } else {
-      const auto byte = static_cast<unsigned char>(c);
+      const auto byte = static_cast<unsigned char>(bytes[at++]);
       text += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
     }
   }
@@ -53,7 +81,7 @@ ImageReport::ImageReport(const char* command, bool json) : json_(json) {
 int ImageReport::finish() {
   writer_.end_array().member("exit_code", code_).end_object();
   if (json_) std::printf("%s\n", writer_.text().c_str());
-  if (std::fflush(stdout) == 0) return code_;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code_;
   std::perror("pagetrap: standard output");
   return kUnable;
 }
@@ -68,7 +96,7 @@ void ImageReport::end() { writer_.member("ok", true).end_object(); }
 void ImageReport::end(const Error& error, const std::string& about) {
   if (code_ == kOk) code_ = exit_code(error);  // of several, the first decides
   std::fflush(stdout);
-  std::fprintf(stderr, "pagetrap: %s: %s\n", about.c_str(), describe(error).c_str());
+  std::fprintf(stderr, "pagetrap: %s: %s\n", printable(about).c_str(), describe(error).c_str());
   const char* const symbol = ::strerrorname_np(error.number);
   writer_.member("ok", false).key("error").begin_object();
   writer_.member("about", printable(about)).member("operation", error.operation);

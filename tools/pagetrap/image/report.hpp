@@ -14,7 +14,7 @@
 
 namespace pagetrap::tool {
 
-/// Bytes that a terminal or a JSON reader might mistake for something else, as \xNN.
+/// `bytes` for a terminal or a JSON reader: what is not UTF-8, or controls a terminal, as \xNN.
 std::string printable(const std::string& bytes);
 
 /// As "2026-11-23 05:31:31 UTC".
