@@ -100,9 +100,9 @@ TEST_P(Damage, ByCuttingOrAddingIsFound) {
     ASSERT_TRUE(is_refused(path_)) << "length " << length;
     ASSERT_FALSE(inspect(path_)) << "length " << length;
   }
-  for (const std::size_t more : {1u, 63u, 64u, 4096u}) {
+  for (const std::ptrdiff_t more : {1, 63, 64, 4096}) {
     Bytes longer = good;
-    longer.resize(good.size() + more);
+    longer.resize(good.size() + static_cast<std::size_t>(more));
     write_file(path_, longer);
     EXPECT_FALSE(inspect(path_)) << more;
     // Also when what was added looks like the end.

@@ -79,7 +79,7 @@ TEST_P(RoundTrip, StoresEqualBlocksOnce) {
   EXPECT_EQ(made.blocks, 1u);
   EXPECT_EQ(made.pages, 12u);
   const Bytes heap = load_all(path_)[0];
-  for (const std::size_t page : {0, 32, 41}) {
+  for (const std::size_t page : {0u, 32u, 41u}) {
     EXPECT_TRUE(std::equal(content.begin(), content.end(),
                            heap.begin() + static_cast<std::ptrdiff_t>(page * kPage)));
   }
