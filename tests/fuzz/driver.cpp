@@ -110,7 +110,7 @@ void mutate_once(Random& random, std::vector<std::byte>& image) {
       const std::uint64_t number = edge(random);
       const std::size_t aligned = at / 4 * 4;
       const std::size_t length =
-          std::min<std::size_t>(4 << below(random, 2), image.size() - aligned);
+          std::min<std::size_t>(std::size_t{4} << below(random, 2), image.size() - aligned);
       std::memcpy(image.data() + aligned, &number, length);
     }
   }
