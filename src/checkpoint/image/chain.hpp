@@ -35,7 +35,8 @@ struct ChainBlock {
 class Chain {
  public:
   /// Opens the image at `path` and, by id, its parents in the same directory. Headers, indexes and
-  /// footers are checked; blocks are not read yet.
+  /// footers are checked; blocks are not read yet. Keeps a descriptor for each image.
+  /// Errors  those of inspect_chain(); EMFILE: merge the chain.
   static Result<std::unique_ptr<Chain>> open(const std::string& path);
   virtual ~Chain() = default;
 

@@ -20,6 +20,21 @@ struct ContentHash {
 std::uint64_t checksum(std::span<const std::byte> bytes, std::uint64_t seed = 0) noexcept;
 ContentHash content_hash(std::span<const std::byte> bytes, std::uint64_t seed) noexcept;
 
+/// checksum() with seed 0 of what is added, in pieces.
+class RunningChecksum {
+ public:
+  RunningChecksum();  // may throw std::bad_alloc
+  ~RunningChecksum();
+  RunningChecksum(const RunningChecksum&) = delete;
+  RunningChecksum& operator=(const RunningChecksum&) = delete;
+  void add(std::span<const std::byte> bytes) noexcept;
+  [[nodiscard]] std::uint64_t value() const noexcept;
+
+ private:
+  struct State;
+  State* state_;
+};
+
 }  // namespace checkpoint
 }  // namespace v0
 }  // namespace pagetrap

@@ -1,7 +1,7 @@
 #include "checkpoint/image/writer.hpp"
 
 #include <algorithm>
-#include <array>
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 #include <new>
@@ -160,21 +160,28 @@ class Writer final : public ImageWriter {
     if (stuck_) return *stuck_;
     finished_ = true;
     if (!sort_and_join_runs()) return refused("a page was added twice");
-    const std::uint64_t index_offset = counts_.bytes;
-    const std::vector<std::byte> index = index_bytes();
-    if (auto written = write(index); !written) return written.error();
+    const std::uint64_t index_offset = bytes_;
+    // Not as one piece: the index of a large image is itself large.
+    const layout::IndexHead head{layout::kIndexMagic, blocks_.size(), runs_.size()};
+    RunningChecksum index_checksum;
+    for (const auto part : {layout::bytes_of(head), std::as_bytes(std::span(blocks_)),
+                            std::as_bytes(std::span(runs_))}) {
+      if (part.empty()) continue;
+      index_checksum.add(part);
+      if (auto written = write(part); !written) return written.error();
+    }
 
     layout::Footer footer{};
     footer.magic = layout::kFooterMagic;
     footer.index_offset = index_offset;
-    footer.index_bytes = index.size();
-    footer.index_checksum = checksum(index);
-    footer.file_bytes = index_offset + index.size() + sizeof footer;
+    footer.index_bytes = bytes_ - index_offset;
+    footer.index_checksum = index_checksum.value();
+    footer.file_bytes = bytes_ + sizeof footer;
     footer.id = info_.id;
     footer.checksum = checksum(layout::bytes_of(footer).first(offsetof(layout::Footer, checksum)));
     if (auto written = write(layout::bytes_of(footer)); !written) return written.error();
 
-    info_.pages = counts_.pages_written + counts_.pages_duplicate;
+    info_.pages = written_ + duplicate_;
     info_.zero_pages = zero_pages();
     info_.blocks = blocks_.size();
     info_.file_bytes = footer.file_bytes;
@@ -184,8 +191,8 @@ class Writer final : public ImageWriter {
   }
 
   [[nodiscard]] Counts counts() const override {
-    const std::lock_guard lock(mutex_);
-    return counts_;
+    return {written_.load(std::memory_order_relaxed), zero_.load(std::memory_order_relaxed),
+            duplicate_.load(std::memory_order_relaxed), bytes_.load(std::memory_order_relaxed)};
   }
 
  private:
@@ -291,22 +298,22 @@ class Writer final : public ImageWriter {
       // Another thread may have written the same meanwhile.
       if (!number) number = find_equal(block);
       if (number) {
-        counts_.pages_duplicate += pages;
+        duplicate_ += pages;
       } else {
         if (blocks_.size() >= layout::kZeroBlock) return refused("there are too many blocks");
         number = static_cast<std::uint32_t>(blocks_.size());
-        const std::uint64_t offset = counts_.bytes;
+        const std::uint64_t offset = bytes_;
         if (auto written = write(block.stored); !written) return written;
         blocks_.push_back({offset, static_cast<std::uint32_t>(block.stored.size()), pages,
                            static_cast<std::uint32_t>(block.encoding), 0, block.stored_checksum});
         info_.stored_bytes += block.stored.size();
-        counts_.pages_written += pages;
+        written_ += pages;
         remember(block, *number);
       }
     }
     for (layout::Run run : runs) {
       if (run.block == layout::kZeroBlock) {
-        counts_.pages_zero += run.pages;
+        zero_ += run.pages;
         if (!info_.incremental()) continue;  // without a parent that needs no mention
       } else {
         run.block = *number;
@@ -329,7 +336,7 @@ class Writer final : public ImageWriter {
       return written;
     }
     stuck_.reset();
-    counts_.bytes += bytes.size();
+    bytes_ += bytes.size();
     return Done{};
   }
 
@@ -359,21 +366,9 @@ class Writer final : public ImageWriter {
     return true;
   }
 
-  std::vector<std::byte> index_bytes() const {
-    const std::size_t blocks_length = blocks_.size() * sizeof(layout::Block);
-    const std::size_t runs_length = runs_.size() * sizeof(layout::Run);
-    std::vector<std::byte> bytes(sizeof(layout::IndexHead) + blocks_length + runs_length);
-    layout::put_record(bytes, 0,
-                       layout::IndexHead{layout::kIndexMagic, blocks_.size(), runs_.size()});
-    auto next = std::copy_n(std::as_bytes(std::span(blocks_)).begin(), blocks_length,
-                            bytes.begin() + sizeof(layout::IndexHead));
-    std::copy_n(std::as_bytes(std::span(runs_)).begin(), runs_length, next);
-    return bytes;
-  }
-
   /// All that a reader of this one image knows to be zero.
   [[nodiscard]] std::uint64_t zero_pages() const {
-    if (info_.incremental()) return counts_.pages_zero;
+    if (info_.incremental()) return zero_;
     std::uint64_t all = 0;
     for (const ImageRegion& region : info_.regions) all += region.size_bytes / info_.page_size;
     return all - info_.pages;
@@ -389,8 +384,13 @@ class Writer final : public ImageWriter {
   mutable std::mutex numbers_mutex_;
   std::unordered_map<ContentHash, Known, HashOfHash> numbers_;
 
-  mutable std::mutex mutex_;  // for all below, the sink, and info_.stored_bytes; taken first
-  Counts counts_;
+  // Counts. Changed under mutex_, and read without: a sink may keep that for as long as it likes.
+  std::atomic<std::uint64_t> written_{0};
+  std::atomic<std::uint64_t> zero_{0};
+  std::atomic<std::uint64_t> duplicate_{0};
+  std::atomic<std::uint64_t> bytes_{0};
+
+  std::mutex mutex_;  // for all below, the sink, and info_.stored_bytes; taken first
   std::vector<layout::Block> blocks_;
   std::vector<layout::Run> runs_;
   std::optional<Error> stuck_;
