@@ -28,6 +28,11 @@ enum class Call : int {
   pwrite,
   pkey_alloc,
   perf_event_open,
+  pread,
+  write,
+  short_write,  // no failure: "error" is how many bytes the call takes
+  fsync,
+  rename,
 };
 
 /// Let `skip` calls of `call` pass, then fail the next `times` with `error`. Replaces an earlier

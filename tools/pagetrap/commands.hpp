@@ -36,6 +36,20 @@ int bench(const BenchRequest& request);
 /// Whether benchmarks are part of this command.
 bool bench_is_linked() noexcept;
 
+struct ImageRequest {
+  std::vector<std::string> files;
+  bool json = false;
+  std::string output;       // merge, extract: a file, or - for standard output
+  std::string compression;  // merge; empty: as it was
+  std::string region;       // extract; see has_region
+  bool has_region = false;  // false: the only one
+};
+/// Defined in image/ or, without the room checkpoint, in image/absent.cpp; CMake chooses.
+int image_inspect(const ImageRequest& request);
+int image_verify(const ImageRequest& request);
+int image_merge(const ImageRequest& request);
+int image_extract(const ImageRequest& request);
+
 int version();
 /// As "0.1.0".
 std::string version_text();

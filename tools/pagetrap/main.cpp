@@ -27,7 +27,8 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
   } else {
     text += error.what();
   }
-  return text + "\nCommands: doctor, tour, bench, version. `pagetrap COMMAND --help` tells more.\n";
+  return text +
+         "\nCommands: doctor, tour, bench, image, version. `pagetrap COMMAND --help` tells more.\n";
 }
 
 /// A wrong name would make every command fail in its own way. True if there is none.
@@ -41,6 +42,38 @@ bool environment_makes_sense() {
   for (const auto& backend : pagetrap::backends()) std::fprintf(stderr, " %s", backend.name);
   std::fputs("\n", stderr);
   return false;
+}
+
+struct ImageCommands {
+  CLI::App *inspect, *verify, *merge, *extract;
+};
+
+ImageCommands add_image_commands(CLI::App& app, ImageRequest& request) {
+  CLI::App* const image =
+      app.add_subcommand("image", "Look at checkpoints, and make others of them");
+  image->require_subcommand(1);
+  const auto add = [&](const char* name, const char* what, bool several) {
+    CLI::App* const command = image->add_subcommand(name, what);
+    auto* const files = command->add_option("FILE", request.files, "An image")->required();
+    files->expected(1, several ? 1 << 20 : 1);
+    command->add_flag("--json", request.json, "Print JSON, schema pagetrap-image/1");
+    return command;
+  };
+  ImageCommands commands{
+      add("inspect", "What an image has, and the parents that it needs", true),
+      add("verify", "Read every byte of an image and its parents, and check it", true),
+      add("merge", "Write an image and its parents as one full image", false),
+      add("extract", "Write a region's bytes to a file", false),
+  };
+  for (CLI::App* const command : {commands.merge, commands.extract}) {
+    command->add_option("-o,--output", request.output, "The new file; - is standard output")
+        ->required();
+  }
+  commands.merge
+      ->add_option("--compression", request.compression, "none, lz4 or zstd (default: as it was)")
+      ->check(CLI::IsMember({"none", "lz4", "zstd"}));
+  commands.extract->add_option("--region", request.region, "Its name (default: the only one)");
+  return commands;
 }
 
 int parse_and_run(int argc, char** argv) {
@@ -77,6 +110,9 @@ int parse_and_run(int argc, char** argv) {
                             "Only rows whose id begins so, such as vm.trap");
   bench_command->add_flag("--list", bench_request.list, "Only print the rows' ids");
 
+  ImageRequest image_request;
+  const ImageCommands image_commands = add_image_commands(app, image_request);
+
   CLI::App* const version_command =
       app.add_subcommand("version", "The version, and what it runs on");
 
@@ -90,6 +126,11 @@ int parse_and_run(int argc, char** argv) {
   if (doctor_command->parsed()) return doctor(doctor_options);
   if (tour_command->parsed()) return tour(tour_options);
   if (bench_command->parsed()) return bench(bench_request);
+  image_request.has_region = image_commands.extract->count("--region") != 0;
+  if (image_commands.inspect->parsed()) return image_inspect(image_request);
+  if (image_commands.verify->parsed()) return image_verify(image_request);
+  if (image_commands.merge->parsed()) return image_merge(image_request);
+  if (image_commands.extract->parsed()) return image_extract(image_request);
   return version_command->parsed() ? version() : static_cast<int>(kUsage);
 }
 

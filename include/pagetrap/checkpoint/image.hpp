@@ -56,7 +56,8 @@ struct ImageInfo {
   [[nodiscard]] bool incremental() const noexcept { return parent != ImageId{}; }
 };
 
-/// Told how far a long call is; returns false to stop it (ECANCELED). May be empty.
+/// Told how far a long call is; returns false to stop it (ECANCELED). May be empty. Calls do not
+/// overlap, but may come from any thread; the last one has done_bytes == total_bytes.
 using Progress = std::function<bool(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
 
 /// Header and index of the image at `path`, checked. Cost  grows with the index, not the pages.
@@ -64,9 +65,22 @@ using Progress = std::function<bool(std::uint64_t done_bytes, std::uint64_t tota
 ///         with another page size than any this program can read; those of open(2) and read(2).
 PAGETRAP_API Result<ImageInfo> inspect(const std::string& path);
 
+/// One image of a chain, and the file it was found in.
+struct ChainMember {
+  std::string path;
+  ImageInfo info;
+};
+
+/// The image at `path`, its parent, the parent's parent and so on to a full image, found and
+/// checked as verify() does it, but for the blocks. Cost  grows with the indexes.
+/// Errors  those of inspect(); ENOENT: a parent is missing; EBADMSG: parent and child contradict
+///         each other.
+PAGETRAP_API Result<std::vector<ChainMember>> inspect_chain(const std::string& path);
+
 /// Reads every byte of the image and of its parents, which are found by their id among the files
-/// of the same directory, and checks them. Cost  reading speed.
-/// Errors  those of inspect(); ENOENT: a parent is missing.
+/// of the same directory (but hidden ones), and checks that all can be loaded. Uses all processors.
+/// Cost  reading speed.
+/// Errors  those of inspect_chain().
 PAGETRAP_API Result<ImageInfo> verify(const std::string& path, const Progress& progress = {});
 
 /// Writes a full image with the contents of `path` and its parents to `sink`. What it reads is

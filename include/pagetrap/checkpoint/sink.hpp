@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,6 +23,9 @@ class PAGETRAP_API Sink {
   virtual ~Sink() = default;
   /// All of `bytes`, or an Error. After an error only abandon() is called.
   virtual Result<Done> write(std::span<const std::byte> bytes) = 0;
+  /// `count` zero bytes, for a sink that has something better than writing them. Images have no
+  /// use for it; extract() has.
+  virtual Result<Done> write_zeroes(std::uint64_t count);
   /// The image is whole: make it permanent, and visible under its name. Only then is there a new
   /// checkpoint.
   virtual Result<Done> commit() = 0;
@@ -29,15 +33,20 @@ class PAGETRAP_API Sink {
   virtual void abandon() noexcept = 0;
 };
 
-/// A file called `path`. Written beside it under a temporary name, then fsync, rename over `path`,
-/// fsync of the directory: whatever happens in between, `path` is what it was before. Temporary
-/// files that a killed process left in the directory are removed.
-/// Errors  those of open(2); ENOSPC and EIO come from write() or commit().
+/// A file called `path`, readable by its owner only: it holds a program's memory. Written beside it
+/// under a temporary name, then fsync, rename over `path`, fsync of the directory: whatever happens
+/// in between, `path` is what it was before. Temporary files that killed processes left in the
+/// directory (`.NAME.PID-RANDOM.tmp`, which no process has locked) are removed. Destroying a sink
+/// that was not committed abandons it.
+/// Errors  those of open(2); EINVAL: `path` is a device or the like. ENOSPC, EIO and EFBIG (without
+///         SIGXFSZ) come from write() or commit().
 PAGETRAP_API Result<std::unique_ptr<Sink>> file_sink(const std::string& path);
 
 /// An open descriptor: a pipe, a socket, a file (from its current position on). Borrowed, not
-/// closed. commit() flushes what can be flushed (fsync; not pipes). A reader of the pipe that has
-/// gone is EPIPE, not SIGPIPE.
+/// closed. It may be one that does not wait (O_NONBLOCK). commit() flushes what can be flushed
+/// (fsync; not pipes). What was written stays written after abandon(); a reader tells by the
+/// missing end. A reader that has gone is EPIPE and not SIGPIPE, which the calling thread blocks
+/// meanwhile and takes away. Errors  EBADF: not a descriptor, or not open for writing.
 PAGETRAP_API Result<std::unique_ptr<Sink>> descriptor_sink(int descriptor);
 
 }  // namespace checkpoint

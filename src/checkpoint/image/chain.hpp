@@ -35,12 +35,16 @@ struct ChainBlock {
 class Chain {
  public:
   /// Opens the image at `path` and, by id, its parents in the same directory. Headers, indexes and
-  /// footers are checked; blocks are not read yet.
+  /// footers are checked; blocks are not read yet. Keeps a descriptor for each image.
+  /// Errors  those of inspect_chain(); EMFILE: merge the chain.
   static Result<std::unique_ptr<Chain>> open(const std::string& path);
   virtual ~Chain() = default;
 
   [[nodiscard]] virtual const ImageInfo& info() const noexcept = 0;  // of the newest image
   [[nodiscard]] virtual std::size_t images() const noexcept = 0;
+  /// Of one of them, 0 being the newest. Regions are matched by name and may be in another order.
+  [[nodiscard]] virtual const ImageInfo& image_info(std::uint32_t index) const noexcept = 0;
+  [[nodiscard]] virtual const std::string& image_path(std::uint32_t index) const noexcept = 0;
   /// Sorted by the smallest (region, page) of their pieces. Pages in no piece are zero.
   [[nodiscard]] virtual std::span<const ChainBlock> blocks() const noexcept = 0;
   [[nodiscard]] virtual std::span<const ChainPiece> pieces(
@@ -50,6 +54,12 @@ class Chain {
   /// once. `scratch` is a buffer that the thread keeps for its next call. Not signal-safe.
   virtual Result<Done> load(const ChainBlock& block, std::span<std::byte> out,
                             std::vector<std::byte>& scratch) const = 0;
+
+  /// Reads, checks and expands any block of image `index`, whether the chain needs it or not.
+  /// Returns how many bytes it has in the file. Both buffers are the thread's, for its next call.
+  virtual Result<std::uint64_t> check_block(std::uint32_t index, std::uint32_t block,
+                                            std::vector<std::byte>& pages,
+                                            std::vector<std::byte>& scratch) const = 0;
 
   /// Where in its image's file a block's pages lie unencoded and page-aligned, so that they
   /// can be mapped; -1 if they do not.

@@ -36,17 +36,26 @@ class ImageWriter {
 
   /// Writes the header. Of `info` these are read: page_size, id, parent, generation, created_ns,
   /// compression, regions. `sink` is borrowed, and neither committed nor abandoned here.
+  /// Errors  EINVAL: no image can have such an `info`; ENOMEM; those of the sink.
   static Result<std::unique_ptr<ImageWriter>> begin(Sink& sink, const ImageInfo& info);
   virtual ~ImageWriter() = default;
 
   /// Adds the pages of `runs`, one after the other in `bytes`, at most kMaxBlockPages. Zero pages
   /// are found and not stored, and neither is a block that equals an earlier one. Encoding runs in
-  /// the calling thread, writing excludes other callers. Threads: any. No page may be added twice.
+  /// the calling thread, writing excludes other callers. `bytes` must not change until this
+  /// returns. No page may be added twice, which finish() finds out.
+  ///
+  /// Threads  any
+  /// Errors  EINVAL: runs outside their regions, or not as long as `bytes`; nothing has changed
+  ///         then. ENOMEM and those of the sink: the image can only be given up, and every later
+  ///         call returns the same.
   virtual Result<Done> add(std::span<const BlockRun> runs, std::span<const std::byte> bytes) = 0;
 
   /// Index and footer. The sink is the caller's to commit.
+  /// Errors  EINVAL: a page was added twice; ENOMEM; those of the sink.
   virtual Result<ImageInfo> finish() = 0;
 
+  /// So far. Waits for nobody; threads: any.
   [[nodiscard]] virtual Counts counts() const = 0;
 };
 
