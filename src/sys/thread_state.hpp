@@ -28,8 +28,9 @@ struct ThreadState {
   int handler_depth = 0;                     // running.cpp: fault handlers this thread is inside of
   void* last_region = nullptr;               // registry.cpp: the RegionState of the last fault
   std::array<RunningHandler, 4> handlers{};  // the outermost ones
-  const void* protected_page = nullptr;  // running.hpp: what the innermost fault is about
+  const void* protected_page = nullptr;      // running.hpp: what the innermost fault is about
   const void* served_channel = nullptr;  // channel.cpp: this thread is one of its handler threads
+  bool found_tables_moving = false;      // channel.cpp: EAGAIN, and this is who ends it
   // signals.cpp: the fault that is being passed on to an earlier handler
   void* passing_context = nullptr;
   void* passing_frame = nullptr;

@@ -82,10 +82,15 @@ void handle_pagefault(int uffd, const uffd_msg& message) noexcept {
   if (state == nullptr) return;
   if (!state->range.contains(address)) {  // the window of a lift
     static_cast<void>(fill_hole(*state, page_of(address)));
+    // EAGAIN while tables are moving resolves nothing.
+    sys::uffd_wake(uffd, page_of(address));
     return;
   }
   Fault fault = as_fault(message, *state);
-  const Verdict verdict = deliver(*state, fault);
+  sys::this_thread().found_tables_moving = false;
+  Verdict verdict = deliver(*state, fault);
+  // Whatever the handler made of the EAGAIN.
+  if (sys::this_thread().found_tables_moving) verdict = Verdict::retry;
   // RACE the page was resolved before the thread went to sleep, by this handler or another: the
   // kernel looks again at the page after it has queued the thread, and every resolving call wakes
   // all that are queued. So `resolved` needs no wake-up of its own.

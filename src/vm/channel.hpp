@@ -13,6 +13,7 @@
 
 #include "sys/fd.hpp"
 #include "sys/mapping.hpp"
+#include "sys/signal_safe_calls.hpp"
 #include "sys/thread_state.hpp"
 #include "sys/userfaultfd.hpp"
 #include "vm/backends/operations.hpp"
@@ -44,6 +45,13 @@ class Channel {
   /// Whether the calling thread is one of its handler threads: it may not wait for them.
   [[nodiscard]] bool served_here() const noexcept PAGETRAP_SIGNAL_SAFE {
     return sys::this_thread().served_channel == this;
+  }
+  /// After EAGAIN, which the kernel says while a remap event is unread: whether to try again. Not
+  /// in a handler thread: it may be the one that has to read the event. Its fault is raised again.
+  [[nodiscard]] bool try_again(sys::Patience& patience) const noexcept PAGETRAP_SIGNAL_SAFE {
+    if (!served_here()) return patience.wait();
+    sys::this_thread().found_tables_moving = true;
+    return false;
   }
   [[nodiscard]] bool kernel_mode() const noexcept { return uffd_.kernel_mode; }
 

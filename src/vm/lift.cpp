@@ -118,7 +118,7 @@ Outcome restore_run(RegionState& state, PageRange range, std::byte* window, Hole
     const PageRange rest{next, Pages{(range.size_bytes() - filled) >> page_shift()}};
     std::size_t done = 0;
     const int error = restore_some(state, rest, in_window(state, next, window), holes, done);
-    if (error != 0 && (error != EAGAIN || !patience.wait()))
+    if (error != 0 && (error != EAGAIN || !state.channel->try_again(patience)))
       return Error{"restore of a lifted page", error, rest};
     filled += done;
   }

@@ -51,7 +51,8 @@ class PAGETRAP_API Lift {
   /// Give `range` its page tables back in one step: contents, marks and rights are as they were,
   /// and nothing is copied. For handlers that asked for missing faults and do not restore() by
   /// themselves: whatever came to be in `range` since the lift is REPLACED.
-  /// Errors   EDEADLK: in a handler thread of the region.
+  /// While it runs, whatever a handler thread of the region tries fails with EAGAIN, and its fault
+  /// is raised again, whatever it answers. Errors   EDEADLK: in a handler thread of the region.
   /// Signals  safe.  Cost  5 to 15 us for up to 2 MiB, 0.1 ms for 1 GiB (aligned to 2 MiB: whole
   /// page
   ///          tables move).

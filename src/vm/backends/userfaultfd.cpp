@@ -137,7 +137,8 @@ Outcome write_protect(RegionState& state, PageRange range, bool on) noexcept PAG
   for (;;) {
     const int error = sys::uffd_write_protect(state.uffd, range, on);
     if (error == 0) return kDone;
-    if (error != EAGAIN || !patience.wait()) return Error{"UFFDIO_WRITEPROTECT", error, range};
+    if (error != EAGAIN || !state.channel->try_again(patience))
+      return Error{"UFFDIO_WRITEPROTECT", error, range};
   }
 }
 
@@ -219,7 +220,7 @@ Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
       sys::uffd_wake(state.uffd, {next, Pages{1}});
       next += page_size();
     } else if (error == EAGAIN) {
-      if (!patience.wait()) return Error{"userfaultfd fill", EAGAIN, rest};
+      if (!state.channel->try_again(patience)) return Error{"userfaultfd fill", EAGAIN, rest};
     } else if (error != 0) {
       return Error{
           "userfaultfd fill", error, rest,
