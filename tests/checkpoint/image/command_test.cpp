@@ -67,6 +67,7 @@ TEST_F(ImageCommand, InspectsAChain) {
   EXPECT_TRUE(image.at("ok"));
   EXPECT_TRUE(image.at("incremental"));
   EXPECT_EQ(image.at("parent"), text(id_of(1)));
+  EXPECT_EQ(image.at("created_seconds"), 1'700'000'000);
   EXPECT_EQ(image.at("pages"), 2);
   EXPECT_EQ(image.at("regions").at(0).at("name"), "heap");
   EXPECT_EQ(image.at("regions").at(0).at("size_bytes"), 64 * kPage);

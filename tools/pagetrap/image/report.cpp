@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
@@ -112,7 +113,8 @@ void ImageReport::describe_image(const checkpoint::ImageInfo& info) {
   if (info.incremental()) writer_.member("parent", checkpoint::text(info.parent));
   writer_.member("generation", info.generation);
   writer_.member("created", time_text(info.created_ns));
-  writer_.member("created_seconds", static_cast<double>(info.created_ns) / 1e9);
+  const std::int64_t seconds = std::max<std::int64_t>(info.created_ns / 1'000'000'000, 0);
+  writer_.member("created_seconds", static_cast<std::uint64_t>(seconds));
   writer_.member("version", static_cast<std::uint64_t>(info.version));
   writer_.member("page_bytes", static_cast<std::uint64_t>(info.page_size));
   writer_.member("compression", checkpoint::name(info.compression));
