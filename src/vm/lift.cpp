@@ -163,14 +163,18 @@ int trap_missing(RegionState& state) noexcept {
 
 // The phase is `moving`: faults run again until it is over, and handlers that began before have
 // ended. None may be running: it could be in the thread that must read the remap event.
-Outcome move_away(RegionState& state, PageRange window) noexcept {
+Outcome move_away(RegionState& state, PageRange window, Pages front) noexcept {
   if (const int error = trap_missing(state))
     return Error{"UFFDIO_REGISTER for a lift", error, state.range};
   wait_for_handlers(state);
-  if (const int error = sys::move_page_tables(state.range, window.base))
+  if (const int error = sys::move_page_tables({state.range.base, front}, window.base))
     return Error{"mremap MREMAP_DONTUNMAP", error, state.range,
                  error == EINVAL ? "the region must be one kernel mapping" : ""};
-  state.pages.reset(PageState::missing);
+  if (front == state.range.length) {
+    state.pages.reset(PageState::missing);
+  } else {
+    state.pages.set({state.range.base, front}, PageState::missing);
+  }
   return kDone;
 }
 
@@ -210,7 +214,14 @@ bool restore_lifted(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL
 
 Result<Lift> Region::lift() {
   if (state_ == nullptr) return Error{"lift", EBADF, {}, "the Region is empty"};
+  return lift(state_->range.length);
+}
+
+Result<Lift> Region::lift(Pages front) {
+  if (state_ == nullptr) return Error{"lift", EBADF, {}, "the Region is empty"};
   RegionState& state = *state_;
+  if (front == Pages{0} || front > state.range.length)
+    return Error{"lift", EINVAL, state.range, "the region has not so many pages, or none is asked"};
   if (!state.options.liftable)
     return Error{"lift", ENOTSUP, state.range, "create the region with options.liftable"};
   if (inside_handler() || state.channel->served_here())
@@ -232,14 +243,14 @@ Result<Lift> Region::lift() {
   // After the move all pages are missing, and nobody can tell what was in them until the window is
   // published.
   state.lift_phase.store(LiftPhase::moving, std::memory_order_seq_cst);
-  if (const Outcome outcome = move_away(state, window->range()); failed(outcome)) {
+  if (const Outcome outcome = move_away(state, window->range(), front); failed(outcome)) {
     state.lift_phase.store(LiftPhase::none, std::memory_order_release);
     return outcome;
   }
   const Outcome outcome = quiet_window(state, window->range());
   state.lift_window.store(window->data(), std::memory_order_release);
   state.lift_phase.store(LiftPhase::lifted, std::memory_order_release);
-  Lift lift(&state, window->release());
+  Lift lift(&state, window->release(), front);
   trace::record(trace::Kind::lift, state.range.base, sys::monotonic_nanoseconds() - started);
   guard.unlock();  // `lift` locks it when it ends, which is here if the window is not usable
   if (failed(outcome)) return outcome;
@@ -247,7 +258,7 @@ Result<Lift> Region::lift() {
 }
 
 Lift::Lift(Lift&& other) noexcept
-    : state_(std::exchange(other.state_, nullptr)), window_(other.window_) {}
+    : state_(std::exchange(other.state_, nullptr)), window_(other.window_), front_(other.front_) {}
 
 // Errors of finish() are for those who call it; what it can refuse is memory for page tables.
 Lift::~Lift() { static_cast<void>(finish()); }
@@ -281,11 +292,11 @@ Error finished(const char* operation, PageRange range) noexcept PAGETRAP_SIGNAL_
   return Error{operation, EBADF, range, "the lift is finished"};
 }
 
-Outcome check_part(const RegionState* state, const char* operation, PageRange range) noexcept
-    PAGETRAP_SIGNAL_SAFE {
+Outcome check_part(const RegionState* state, Pages front, const char* operation,
+                   PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state == nullptr) return finished(operation, range);
-  if (!state->range.contains(range) || range.empty())
-    return Error{operation, EINVAL, range, "not pages of the region"};
+  if (!PageRange{state->range.base, front}.contains(range) || range.empty())
+    return Error{operation, EINVAL, range, "not pages that were lifted"};
   return kDone;
 }
 
@@ -293,7 +304,8 @@ Outcome check_part(const RegionState* state, const char* operation, PageRange ra
 
 Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
-  if (const Outcome wrong = check_part(state, "Lift::restore", range); failed(wrong)) return wrong;
+  if (const Outcome wrong = check_part(state, front_, "Lift::restore", range); failed(wrong))
+    return wrong;
   const UsesWindow window(*state);
   if (window.base() == nullptr) return finished("Lift::restore", range);
   std::size_t filled = 0;
@@ -304,7 +316,8 @@ Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
 
 Result<Done> Lift::put_back(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
-  if (const Outcome wrong = check_part(state, "Lift::put_back", range); failed(wrong)) return wrong;
+  if (const Outcome wrong = check_part(state, front_, "Lift::put_back", range); failed(wrong))
+    return wrong;
   if (!state->wants(FaultKind::missing))
     return Error{"Lift::put_back", ENOTSUP, range,
                  "the region's handler must ask for missing faults"};
@@ -327,7 +340,8 @@ Result<Done> Lift::put_back(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
 Result<std::size_t> Lift::pages(PageRange range, LiftedPages which,
                                 std::span<PageRange> out) noexcept PAGETRAP_SIGNAL_SAFE {
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
-  if (const Outcome wrong = check_part(state, "Lift::pages", range); failed(wrong)) return wrong;
+  if (const Outcome wrong = check_part(state, front_, "Lift::pages", range); failed(wrong))
+    return wrong;
   if (which == LiftedPages::written && state->dirty_form != DirtyForm::scan)
     return Error{"Lift::pages", ENOTSUP, range, "create the region with DirtyForm::scan"};
   const UsesWindow window(*state);
@@ -362,7 +376,7 @@ Result<Done> Lift::finish() noexcept {
   if (state_ == nullptr) return Done{};
   const std::atomic_ref<RegionState*> mine(state_);
   RegionState& state = *mine.exchange(nullptr);
-  Outcome worst = restore_rest(state, window_);
+  Outcome worst = restore_rest(state, {window_.base, front_});
   if (failed(worst)) {
     // The window keeps what could not be put back; nothing is lost, and faults still find it.
     mine.store(&state);

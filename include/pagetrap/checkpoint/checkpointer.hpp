@@ -34,10 +34,10 @@ PAGETRAP_API const char* name(Cut cut) noexcept;
 
 struct CheckpointerOptions {
   Cut cut = Cut::automatic;
-  bool incremental = true;      // track writes, where the kernel can (6.7), for smaller images
-  bool kernel_accesses = true;  // system calls into memory being saved wait, where this user may
-                                // have that; otherwise, and if false, they fail with EFAULT, and
-                                // faults are served faster
+  bool incremental = true;       // track writes, where the kernel can (6.7), for smaller images
+  bool kernel_accesses = true;   // system calls into memory being saved wait, where this user may
+                                 // have that; otherwise, and if false, they fail with EFAULT, and
+                                 // faults are served faster
   bool huge_pages = false;       // ask for 2 MiB pages in arenas
   std::size_t extra_memory = 0;  // bytes, the most a save may take; 0: a tenth of the heap
   Compression compression = Compression::none;
@@ -80,8 +80,9 @@ struct SaveOptions {
 
 enum class RestoreMode : std::uint8_t {
   eager,   // all of it is read and checked before the call returns
-  mapped,  // checked, then mapped from the file, which must stay as it is; uncompressed images
-  lazy,    // returns at once; pages come when they are touched, and by and by
+  mapped,  // all of it is read and checked; pages are put in place from the page cache as for lazy
+  lazy,    // returns at once; pages come when they are touched, and by and by. One that turns out
+           // damaged when it is touched is a SIGBUS or SIGSEGV there, with a line on stderr
 };
 
 struct PeriodicOptions {
@@ -106,7 +107,7 @@ class PAGETRAP_API Checkpointer {
   /// Waits for a checkpoint under way and ends the series. Arenas end with it.
   ~Checkpointer();
 
-  /// Makes an arena of at most `capacity` bytes. Addresses are a matter of the order in which a
+  /// Makes an arena of at most `capacity` bytes, rounded up to 1 GiB of addresses. Addresses are a matter of the order in which a
   /// program makes its arenas: the same in every run. Memory is used as it is allocated.
   /// Errors  EEXIST: the name, or the addresses, are taken; ENOMEM; EINVAL.
   Result<Arena*> arena(const std::string& name, std::size_t capacity);

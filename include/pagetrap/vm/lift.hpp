@@ -72,9 +72,11 @@ class PAGETRAP_API Lift {
 
  private:
   friend class Region;
-  Lift(RegionState* state, PageRange window) noexcept : state_(state), window_(window) {}
+  Lift(RegionState* state, PageRange window, Pages front) noexcept
+      : state_(state), window_(window), front_(front) {}
   RegionState* state_ = nullptr;
-  PageRange window_;
+  PageRange window_;  // as large as the region, so that offsets are the same
+  Pages front_;       // of it: what was lifted
 };
 
 }  // namespace v0

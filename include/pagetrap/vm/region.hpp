@@ -137,7 +137,8 @@ class PAGETRAP_API Region {
   ///          region, ENOMEM: vm.max_map_count (mprotect backend): a PREFIX may then be changed.
   /// Signals  safe; on the pkey backend not inside a signal handler, fault handlers included
   ///          (EDEADLK there): it must reach all threads.
-  /// Cost     one system call per range, and a TLB shootdown on each CPU running this process. On x86
+  /// Cost     one system call per range, and a TLB shootdown on each CPU running this process. On
+  /// x86
   ///          up to 33 pages are flushed one by one: prefer 1 page or >= 34.
   /// Source   Appel & Li 1991 section 2; mprotect(2); UFFDIO_WRITEPROTECT in ioctl_userfaultfd(2).
   Result<Done> protect(PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE;
@@ -161,9 +162,10 @@ class PAGETRAP_API Region {
   Result<Pages> supply(PageRange range, const void* from, Supply how,
                        Access access = Access::read_write) noexcept PAGETRAP_SIGNAL_SAFE;
 
-  /// Threads that sleep on a page of `range` because a handler thread said `resolved` for them before
-  /// it was, leaving the page to somebody else, look again. Calls that resolve wake by themselves;
-  /// this is for what a handler looks at to decide: change that first, then wake. Signals safe.
+  /// Threads that sleep on a page of `range` because a handler thread said `resolved` for them
+  /// before it was, leaving the page to somebody else, look again. Calls that resolve wake by
+  /// themselves; this is for what a handler looks at to decide: change that first, then wake.
+  /// Signals safe.
   Result<Done> wake(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
 
   /// Take `range` out of this view: the next access faults (minor where the backing keeps the
@@ -205,9 +207,11 @@ class PAGETRAP_API Region {
   Result<Done> thaw() noexcept;
   [[nodiscard]] bool frozen() const noexcept PAGETRAP_SIGNAL_SAFE;
 
-  /// Move the page tables of the whole region into a private window in constant time: the region's
-  /// pages are all `missing`, the window holds the contents. Needs options.liftable; see lift.hpp.
+  /// Move the page tables of the whole region, or of its first `front` pages, into a private window
+  /// in constant time: these pages are all `missing`, the window holds the contents. Needs
+  /// options.liftable; see lift.hpp.
   Result<Lift> lift();
+  Result<Lift> lift(Pages front);
 
   /// Access one byte now, in user mode, so that a fault it would raise is taken here and not inside
   /// a system call that is about to use the page (EFAULT). Reads it, or rewrites it with its own

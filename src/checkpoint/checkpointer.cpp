@@ -1,0 +1,417 @@
+#include "checkpoint/checkpointer.hpp"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+
+#include "checkpoint/generations.hpp"
+#include "sys/signal_safe_calls.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace checkpoint {
+namespace {
+
+// Far from where the kernel puts programs, their heaps, and libraries; arenas are the same here in
+// every run. 1 GiB is what one upper page-table entry maps: lift wants that alignment.
+constexpr std::uintptr_t kFirstAddress = std::uintptr_t{0x2000} << 32;
+constexpr std::uintptr_t kAlignment = std::uintptr_t{1} << 30;
+constexpr std::size_t kSmallUnit = std::size_t{256} << 10;
+constexpr std::size_t kLargeUnit = std::size_t{2} << 20;
+constexpr std::size_t kLargeHeap = std::size_t{4} << 30;
+constexpr std::size_t kLeastExtra = std::size_t{16} << 20;
+
+Result<ImageId> random_id() {
+  ImageId id{};
+  while (id == ImageId{}) {
+    if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()))
+      return Error{"getrandom", errno};
+  }
+  return id;
+}
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+double since_us(std::uint64_t started) {
+  return static_cast<double>(sys::monotonic_nanoseconds() - started) / 1e3;
+}
+
+// Calls what is left when a scope ends.
+class AtEnd {
+ public:
+  explicit AtEnd(std::function<void()> call) : call_(std::move(call)) {}
+  ~AtEnd() {
+    if (call_) call_();
+  }
+  AtEnd(const AtEnd&) = delete;
+  AtEnd& operator=(const AtEnd&) = delete;
+
+ private:
+  std::function<void()> call_;
+};
+
+}  // namespace
+
+const char* name(Cut cut) noexcept {
+  switch (cut) {
+    case Cut::automatic:
+      return "automatic";
+    case Cut::lift:
+      return "lift";
+    case Cut::protection_key:
+      return "protection-key";
+    case Cut::write_protect:
+      return "write-protect";
+  }
+  return "?";
+}
+
+// --- memory
+
+Result<Arena*> CheckpointerState::make_arena(const std::string& arena_name, std::size_t capacity,
+                                             std::uintptr_t at) {
+  if (arena_name.empty() || arena_name.size() > 255)
+    return Error{"Checkpointer::arena", EINVAL, {}, "a name has 1 to 255 characters"};
+  for (const auto& territory : territories)
+    if (territory->name() == arena_name)
+      return Error{"Checkpointer::arena", EEXIST, {}, "there is a region with this name"};
+  const std::size_t size = (capacity + kAlignment - 1) & ~(kAlignment - 1);
+  if (capacity == 0 || size < capacity)
+    return Error{"Checkpointer::arena", EINVAL, {}, "the capacity makes no sense"};
+  RegionOptions wanted = region;
+  wanted.name = arena_name.size() <= 64 ? arena_name.c_str() : "arena";
+  const std::uintptr_t address = at != 0 ? at : next_address;
+  wanted.address = reinterpret_cast<void*>(address);
+  wanted.alignment = kAlignment;
+  auto made = Region::create(size, wanted);
+  if (!made) return made.error();
+  if (const auto ready = handle_fork(); !ready) return ready.error();
+  auto territory =
+      Territory::create(arena_name, std::move(*made), cut,
+                        size > kLargeHeap || options.huge_pages ? kLargeUnit : kSmallUnit);
+  if (!territory) return territory.error();
+  auto* const state = new ArenaState(**territory);
+  auto arena = std::unique_ptr<Arena>(new Arena(arena_name, state));
+  if (at == 0) state->format();
+  // A gap between two: what runs out of one does not run into the next.
+  next_address = std::max(next_address, (address + size + 2 * kAlignment - 1) & ~(kAlignment - 1));
+  territories.push_back(std::move(*territory));
+  arena_of.push_back(state);
+  arenas.push_back(std::move(arena));
+  return arenas.back().get();
+}
+
+Result<Done> CheckpointerState::add(const std::string& region_name, PageRange range) {
+  for (const auto& territory : territories)
+    if (territory->name() == region_name)
+      return Error{"Checkpointer::add_region", EEXIST, range, "there is a region with this name"};
+  const auto wanted = region_options(Cut::write_protect, options);
+  if (!wanted) return wanted.error();
+  auto adopted = Region::adopt(range, *wanted);
+  if (!adopted) return adopted.error();
+  if (const auto ready = handle_fork(); !ready) return ready.error();
+  auto territory =
+      Territory::create(region_name, std::move(*adopted), Cut::write_protect, kSmallUnit);
+  if (!territory) return territory.error();
+  territories.push_back(std::move(*territory));
+  arena_of.push_back(nullptr);
+  return Done{};
+}
+
+// --- saving
+
+std::vector<Save::Part> CheckpointerState::parts(bool incremental) const {
+  std::vector<Save::Part> made;
+  for (std::size_t i = 0; i < territories.size(); ++i) {
+    Territory& territory = *territories[i];
+    std::size_t length = territory.region().size_bytes();
+    if (arena_of[i] != nullptr) {
+      // Whole subtrees of page tables move at once; what is not in them is found empty soon.
+      const std::uintptr_t grain = territory.cut() == Cut::lift ? kAlignment : kSmallUnit;
+      length = std::min(length, (arena_of[i]->used() + grain - 1) & ~(grain - 1));
+    }
+    made.push_back(
+        {&territory, length, incremental && territory.tracks_writes() && i < parts_of_last});
+  }
+  return made;
+}
+
+std::vector<ImageRegion> CheckpointerState::image_regions() const {
+  std::vector<ImageRegion> made;
+  for (std::size_t i = 0; i < territories.size(); ++i) {
+    const PageRange range = territories[i]->region().range();
+    ImageRegion each;
+    each.name = territories[i]->name();
+    each.base = reinterpret_cast<std::uintptr_t>(range.base);
+    each.size_bytes = range.size_bytes();
+    if (arena_of[i] != nullptr)
+      each.root = reinterpret_cast<std::uintptr_t>(arena_of[i]->header().root);
+    made.push_back(std::move(each));
+  }
+  return made;
+}
+
+Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_options,
+                                            Statistics& statistics,
+                                            const std::function<void()>& at_cut) {
+  const AtEnd tell(at_cut);
+  if (lazy != nullptr && !lazy->complete())
+    return Error{"checkpoint", EBUSY, {}, "finish_restore() first"};
+  if (lazy != nullptr) lazy.reset();
+  const bool incremental = options.incremental && !save_options.full && last != ImageId{} &&
+                           std::any_of(territories.begin(), territories.end(),
+                                       [](const auto& each) { return each->tracks_writes(); });
+  const auto id = random_id();
+  if (!id) return id.error();
+  ImageInfo info;
+  info.page_size = static_cast<std::uint32_t>(page_size());
+  info.id = statistics.id = *id;
+  info.parent = statistics.parent = incremental ? last : ImageId{};
+  info.generation = statistics.generation = generation + 1;
+  info.compression = options.compression;
+  statistics.cut = cut;
+
+  std::size_t heap = 0;
+  for (const Save::Part& part : parts(incremental)) heap += part.length;
+  Save::Settings settings;
+  settings.threads = options.threads != 0 ? options.threads
+                     : options.compression == Compression::none
+                         ? 1
+                         : std::max(1U, std::thread::hardware_concurrency());
+  settings.extra_memory =
+      options.extra_memory != 0 ? options.extra_memory : std::max(kLeastExtra, heap / 10);
+  settings.wait_for_all = wait_for_all;
+  settings.progress = save_options.progress;
+
+  info.regions = image_regions();
+  info.created_ns = now_ns();
+  auto writer = ImageWriter::begin(sink, info);
+  if (!writer) return writer.error();
+  Save save(parts(incremental), settings, **writer);
+  if (const auto ready = save.prepare(); !ready) return ready;
+
+  const std::uint64_t began = sys::monotonic_nanoseconds();
+  if (hooks.before_cut) hooks.before_cut();
+  for (ArenaState* const arena : arena_of)
+    if (arena != nullptr) arena->lock_all();
+  running.store(&save);
+  const auto cut_done = save.cut(statistics.frozen_us);
+  for (ArenaState* const arena : arena_of)
+    if (arena != nullptr) arena->unlock_all();
+  if (hooks.after_cut) hooks.after_cut();
+  if (!cut_done) {
+    running.store(nullptr);
+    return cut_done;
+  }
+  const std::uint64_t cut_at = sys::monotonic_nanoseconds();
+  statistics.freezing_us = since_us(began);
+  if (at_cut) at_cut();
+  // Written pages are not marked any more when they have been looked at: until this image is
+  // committed there is nothing that the next could be an increment of.
+  last = {};
+  const auto written = save.finish(statistics);
+  running.store(nullptr);
+  if (!written) return written;
+  const auto finished = (*writer)->finish();
+  if (!finished) return finished.error();
+  if (const auto committed = sink.commit(); !committed) return committed;
+  const auto counts = (*writer)->counts();
+  statistics.pages_written = counts.pages_written;
+  statistics.pages_zero = counts.pages_zero;
+  statistics.pages_duplicate = counts.pages_duplicate;
+  statistics.bytes = finished->file_bytes;
+  statistics.save_us = since_us(cut_at);
+  last = info.id;
+  generation = info.generation;
+  parts_of_last = territories.size();
+  return Done{};
+}
+
+Result<Statistics> CheckpointerState::save(Sink& sink, const SaveOptions& save_options,
+                                           const std::function<void()>& at_cut) {
+  const std::lock_guard guard(control);
+  Statistics statistics;
+  Result<Done> saved = Done{};
+  try {
+    saved = save_locked(sink, save_options, statistics, at_cut);
+  } catch (const std::bad_alloc&) {
+    saved = Error{"checkpoint", ENOMEM};
+  }
+  if (!saved) {
+    sink.abandon();
+    return saved.error();
+  }
+  return statistics;
+}
+
+// --- the public face
+
+Checkpointer::Checkpointer(std::unique_ptr<CheckpointerState> state) noexcept
+    : state_(std::move(state)) {}
+Checkpointer::Checkpointer(Checkpointer&& other) noexcept = default;
+Checkpointer& Checkpointer::operator=(Checkpointer&& other) noexcept {
+  Checkpointer old(std::move(*this));
+  state_ = std::move(other.state_);
+  return *this;
+}
+
+Checkpointer::~Checkpointer() {
+  if (state_ == nullptr) return;
+  stop_periodic();
+  if (state_->lazy != nullptr) {
+    state_->lazy->stop();
+    state_->lazy.reset();
+  }
+  remove_from_fork_list(*state_);
+}
+
+Result<Checkpointer> Checkpointer::create(const CheckpointerOptions& options) {
+  auto state = std::make_unique<CheckpointerState>();
+  state->options = options;
+  state->next_address = kFirstAddress;
+  std::vector<Cut> choices = {options.cut};
+  if (options.cut == Cut::automatic) {
+    choices = {Cut::lift, Cut::protection_key, Cut::write_protect};
+    if (options.huge_pages) choices = {Cut::write_protect, Cut::lift};
+  }
+  Error refused;
+  for (const Cut choice : choices) {
+    const auto region = region_options(choice, options);
+    if (!region) {
+      if (refused.number == 0) refused = region.error();
+      continue;
+    }
+    state->cut = choice;
+    state->region = *region;
+    add_to_fork_list(*state);
+    return Checkpointer(std::move(state));
+  }
+  return refused;
+}
+
+Result<Arena*> Checkpointer::arena(const std::string& name, std::size_t capacity) {
+  const std::lock_guard guard(state_->control);
+  return state_->make_arena(name, capacity, 0);
+}
+
+Result<Done> Checkpointer::add_region(const std::string& name, PageRange range) {
+  const std::lock_guard guard(state_->control);
+  return state_->add(name, range);
+}
+
+void Checkpointer::set_hooks(Hooks hooks) {
+  const std::lock_guard guard(state_->control);
+  state_->hooks = std::move(hooks);
+}
+
+Result<Statistics> Checkpointer::checkpoint(Sink& sink, const SaveOptions& options) {
+  return state_->save(sink, options, {});
+}
+
+std::future<Result<Statistics>> Checkpointer::checkpoint_async(std::unique_ptr<Sink> sink,
+                                                               SaveOptions options) {
+  auto told = std::make_shared<std::atomic<bool>>(false);
+  auto cut = std::make_shared<std::promise<void>>();
+  std::future<void> when_cut = cut->get_future();
+  auto result = std::async(std::launch::async, [state = state_.get(), sink = std::move(sink),
+                                                options = std::move(options), cut, told] {
+    return state->save(*sink, options, [&] {
+      if (!told->exchange(true)) cut->set_value();
+    });
+  });
+  when_cut.wait();
+  return result;
+}
+
+Result<ImageInfo> Checkpointer::restore(const std::string& path, RestoreMode mode) {
+  const std::lock_guard guard(state_->control);
+  return state_->restore(path, mode);
+}
+
+Result<Done> Checkpointer::finish_restore() {
+  const std::lock_guard guard(state_->control);
+  if (state_->lazy == nullptr) return Done{};
+  const auto complete = state_->lazy->wait();
+  if (complete) state_->lazy.reset();
+  return complete;
+}
+
+Cut Checkpointer::cut() const noexcept { return state_->cut; }
+bool Checkpointer::serves_kernel_accesses() const noexcept {
+  return state_->region.backend == BackendId::uffd_thread;
+}
+bool Checkpointer::tracks_writes() const noexcept {
+  return state_->region.dirty == DirtyForm::scan;
+}
+
+Arena* Checkpointer::find_arena(const std::string& name) const noexcept {
+  for (const auto& arena : state_->arenas)
+    if (arena->name() == name) return arena.get();
+  return nullptr;
+}
+
+// --- the series
+
+void CheckpointerState::run_series(const PeriodicOptions& series_options) {
+  auto due = std::chrono::steady_clock::now() + series_options.every;
+  unsigned since_full = 0;
+  for (;;) {
+    {
+      std::unique_lock lock(series_lock);
+      if (series_changed.wait_until(lock, due, [this] { return series_ends; })) return;
+    }
+    due += series_options.every;
+    SaveOptions how;
+    how.full = since_full == 0 || since_full >= series_options.full_every;
+    Result<Statistics> saved = Error{"checkpoint", ECANCELED};
+    const auto earlier = generations(series_options.directory, series_options.name);
+    const std::uint64_t number = earlier && !earlier->empty() ? earlier->front().number + 1 : 1;
+    auto sink = file_sink(generation_path(series_options.directory, series_options.name, number));
+    if (sink) {
+      saved = save(**sink, how, {});
+    } else {
+      saved = sink.error();
+    }
+    since_full = saved ? (how.full ? 1 : since_full + 1) : 0;
+    if (saved) {
+      if (const auto pruned = prune(series_options.directory, series_options.name,
+                                    std::max(1U, series_options.keep));
+          !pruned && series_options.done)
+        series_options.done(pruned.error());
+    }
+    if (series_options.done) series_options.done(saved);
+    due = std::max(due, std::chrono::steady_clock::now());
+  }
+}
+
+Result<Done> Checkpointer::start_periodic(PeriodicOptions options) {
+  stop_periodic();
+  if (options.every.count() <= 0)
+    return Error{"Checkpointer::start_periodic", EINVAL, {}, "every: a time that is more than 0"};
+  if (const auto readable = generations(options.directory, options.name); !readable)
+    return readable.error();
+  state_->series_ends = false;
+  state_->series = std::thread(
+      [state = state_.get(), options = std::move(options)] { state->run_series(options); });
+  return Done{};
+}
+
+void Checkpointer::stop_periodic() noexcept {
+  if (!state_->series.joinable()) return;
+  {
+    const std::lock_guard guard(state_->series_lock);
+    state_->series_ends = true;
+  }
+  state_->series_changed.notify_all();
+  state_->series.join();
+}
+
+}  // namespace checkpoint
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,71 @@
+// CheckpointerState: what a Checkpointer owns.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <pagetrap/checkpoint/checkpointer.hpp>
+
+#include "checkpoint/arena.hpp"
+#include "checkpoint/lazy_load.hpp"
+#include "checkpoint/save.hpp"
+#include "checkpoint/territory.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace checkpoint {
+
+struct CheckpointerState {
+  CheckpointerOptions options;
+  Cut cut = Cut::automatic;  // of arenas
+  RegionOptions region;      // of arenas
+
+  std::mutex control;  // checkpoints, restores, additions
+  std::vector<std::unique_ptr<Territory>> territories;
+  std::vector<std::unique_ptr<Arena>> arenas;  // in the order of their making
+  std::vector<ArenaState*> arena_of;           // by territory; null: an added region
+  std::uintptr_t next_address = 0;
+  Hooks hooks;
+  std::unique_ptr<LazyLoad> lazy;
+  bool wait_for_all = true;  // false: the negative control of the consistency test
+
+  // The last image that was committed: the parent of the next.
+  ImageId last{};
+  std::uint64_t generation = 0;
+  std::size_t parts_of_last = 0;  // regions in it
+  std::atomic<Save*> running{nullptr};
+
+  std::mutex series_lock;
+  std::condition_variable series_changed;
+  bool series_ends = false;
+  std::thread series;
+
+  Result<Arena*> make_arena(const std::string& name, std::size_t capacity, std::uintptr_t at);
+  Result<Done> add(const std::string& name, PageRange range);
+  /// `at_cut` is called when the cut has been taken or has failed.
+  Result<Statistics> save(Sink& sink, const SaveOptions& options,
+                          const std::function<void()>& at_cut);
+  Result<ImageInfo> restore(const std::string& path, RestoreMode mode);
+  Result<ImageInfo> restore_file(const std::string& path, RestoreMode mode);
+  void run_series(const PeriodicOptions& options);
+
+ private:
+  Result<Done> save_locked(Sink& sink, const SaveOptions& options, Statistics& statistics,
+                           const std::function<void()>& at_cut);
+  [[nodiscard]] std::vector<Save::Part> parts(bool incremental) const;
+  [[nodiscard]] std::vector<ImageRegion> image_regions() const;
+};
+
+/// Once there is a Region: its own handlers must come first in the child.
+Result<Done> handle_fork();
+/// All of the process, for fork().
+void add_to_fork_list(CheckpointerState& state);
+void remove_from_fork_list(CheckpointerState& state) noexcept;
+
+}  // namespace checkpoint
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,59 @@
+// The mremap cut: page tables move into a window, and back a part at a time.
+#include <optional>
+
+#include <pagetrap/vm/lift.hpp>
+
+#include "checkpoint/cut_method.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace checkpoint {
+namespace {
+
+class LiftCut final : public CutMethod {
+ public:
+  explicit LiftCut(Region& region) noexcept : region_(region) {}
+
+  Result<Done> take(PageRange part) override {
+    // What an arena has not used yet stays where it is, and can be filled meanwhile.
+    auto lifted = region_.lift(part.length);
+    if (!lifted) return lifted.error();
+    lift_.emplace(std::move(*lifted));
+    return Done{};
+  }
+  [[nodiscard]] const std::byte* source(const std::byte* address) const noexcept
+      PAGETRAP_SIGNAL_SAFE override {
+    return lift_->at(address);
+  }
+  Result<std::size_t> pages(PageRange part, bool written, std::span<PageRange> out) noexcept
+      PAGETRAP_SIGNAL_SAFE override {
+    if (written) return lift_->pages(part, LiftedPages::written, out);
+    if (region_.dirty_form() == DirtyForm::scan) {
+      // Arms them, so that the next time only what was written since is found.
+      if (auto armed = lift_->pages(part, LiftedPages::written, out); !armed) return armed.error();
+    }
+    return lift_->pages(part, LiftedPages::there, out);
+  }
+  Result<Done> release(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE override {
+    return lift_->put_back(part);
+  }
+  Result<Done> finish() noexcept override {
+    const auto finished = lift_->finish();
+    if (finished) lift_.reset();
+    return finished;
+  }
+
+ private:
+  Region& region_;
+  std::optional<Lift> lift_;
+};
+
+}  // namespace
+
+std::unique_ptr<CutMethod> make_lift_cut(Region& region) {
+  return std::make_unique<LiftCut>(region);
+}
+
+}  // namespace checkpoint
+}  // namespace v0
+}  // namespace pagetrap
