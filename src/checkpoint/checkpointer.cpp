@@ -276,24 +276,17 @@ Result<Checkpointer> Checkpointer::create(const CheckpointerOptions& options) {
   auto state = std::make_unique<CheckpointerState>();
   state->options = options;
   state->next_address = kFirstAddress;
-  std::vector<Cut> choices = {options.cut};
+  state->cut = options.cut;
   if (options.cut == Cut::automatic) {
-    choices = {Cut::lift, Cut::protection_key, Cut::write_protect};
-    if (options.huge_pages) choices = {Cut::write_protect, Cut::lift};
+    const auto chosen = choose_cut(options);
+    if (!chosen) return chosen.error();
+    state->cut = *chosen;
   }
-  Error refused;
-  for (const Cut choice : choices) {
-    const auto region = region_options(choice, options);
-    if (!region) {
-      if (refused.number == 0) refused = region.error();
-      continue;
-    }
-    state->cut = choice;
-    state->region = *region;
-    add_to_fork_list(*state);
-    return Checkpointer(std::move(state));
-  }
-  return refused;
+  const auto region = region_options(state->cut, options);
+  if (!region) return region.error();
+  state->region = *region;
+  add_to_fork_list(*state);
+  return Checkpointer(std::move(state));
 }
 
 Result<Arena*> Checkpointer::arena(const std::string& name, std::size_t capacity) {

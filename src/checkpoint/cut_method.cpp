@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include <pagetrap/vm/features.hpp>
+#include <pagetrap/vm/freeze.hpp>
 
 namespace pagetrap {
 inline namespace v0 {
@@ -26,8 +27,18 @@ Result<RegionOptions> region_options(Cut cut, const CheckpointerOptions& options
   made.huge_pages = options.huge_pages ? HugePages::always : HugePages::system;
   made.handler_threads = 2;
   made.on_fork = ForkPolicy::rearm;
-  if (cut == Cut::protection_key)
-    return Error{"Checkpointer", ENOTSUP, {}, "the protection-key cut is not built yet; use lift"};
+  const bool tracks =
+      options.incremental && has_feature("uffd.wp_async") && has_feature("pagemap_scan");
+  if (cut == Cut::protection_key) {
+    if (!protection_keys_available())
+      return Error{"Checkpointer", ENOTSUP, {}, "this CPU or kernel has no protection keys"};
+    // Not userfaultfd: that one resolves write faults itself where it tracks writes.
+    made.backend = BackendId::mprotect;
+    made.faults = FaultKind::write_protected;
+    made.freezable = true;
+    if (tracks) made.dirty = DirtyForm::scan;
+    return made;
+  }
   made.faults = cut == Cut::lift ? FaultKind::missing : FaultKind::write_protected;
   const auto backend = userfaultfd_for(made.faults, options);
   if (!backend) return backend.error();
@@ -38,14 +49,14 @@ Result<RegionOptions> region_options(Cut cut, const CheckpointerOptions& options
       return Error{
           "Checkpointer", ENOTSUP, {}, "the lift cut needs EVENT_REMAP and DONTUNMAP (5.7)"};
     made.liftable = true;
-    if (options.incremental && has_feature("uffd.wp_async") && has_feature("pagemap_scan"))
-      made.dirty = DirtyForm::scan;
+    if (tracks) made.dirty = DirtyForm::scan;
   }
   return made;
 }
 
 std::unique_ptr<CutMethod> make_cut_method(Cut cut, Region& region) {
-  return cut == Cut::lift ? make_lift_cut(region) : make_write_protect_cut(region);
+  if (cut == Cut::lift) return make_lift_cut(region);
+  return cut == Cut::protection_key ? make_key_cut(region) : make_write_protect_cut(region);
 }
 
 }  // namespace checkpoint

@@ -34,6 +34,10 @@ class CutMethod {
   virtual Result<Done> finish() noexcept = 0;
 };
 
+/// What `automatic` is here: each cut that the options allow is tried on a small region. About 30
+/// ms.
+Result<Cut> choose_cut(const CheckpointerOptions& options);
+
 /// What a region must be made with for `cut`. ENOTSUP: not on this machine, or not for this user.
 Result<RegionOptions> region_options(Cut cut, const CheckpointerOptions& options);
 
@@ -41,6 +45,7 @@ Result<RegionOptions> region_options(Cut cut, const CheckpointerOptions& options
 std::unique_ptr<CutMethod> make_cut_method(Cut cut, Region& region);
 std::unique_ptr<CutMethod> make_lift_cut(Region& region);
 std::unique_ptr<CutMethod> make_write_protect_cut(Region& region);
+std::unique_ptr<CutMethod> make_key_cut(Region& region);
 
 }  // namespace checkpoint
 }  // namespace v0

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "sys/injection.hpp"
+#include "sys/signal_safe_calls.hpp"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -64,8 +65,8 @@ int allocate_key() noexcept {
 
 void free_key(int key) noexcept { ::pkey_free(key); }
 
-int tag(PageRange range, int prot, int key) noexcept {
-  return ::pkey_mprotect(range.base, range.size_bytes(), prot, key) != 0 ? errno : 0;
+int tag(PageRange range, int prot, int key) noexcept PAGETRAP_SIGNAL_SAFE {
+  return change_protection_and_key(range, prot, key);
 }
 
 #if defined(__x86_64__)

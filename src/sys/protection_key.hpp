@@ -21,7 +21,7 @@ PAGETRAP_API bool have_protection_keys() noexcept;
 PAGETRAP_API int allocate_key() noexcept;
 PAGETRAP_API void free_key(int key) noexcept;
 /// Tags `range`; keeps `prot`. Returns errno or 0.
-PAGETRAP_API int tag(PageRange range, int prot, int key) noexcept;
+PAGETRAP_API int tag(PageRange range, int prot, int key) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// The calling thread's rights register. Precondition of all below: have_protection_keys().
 PAGETRAP_API std::uint32_t key_rights() noexcept PAGETRAP_SIGNAL_SAFE;

@@ -61,6 +61,11 @@ int* ErrnoSaver::errno_address() noexcept PAGETRAP_SIGNAL_SAFE { return &errno; 
                                         static_cast<unsigned long>(prot)));
 }
 
+int change_protection_and_key(PageRange range, int prot, int key) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  return call(::pkey_mprotect(range.base, range.size_bytes(), prot, key));
+}
+
 int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const int error = injected(Call::madvise)) return error;
   return static_cast<int>(-raw_syscall3(SYS_madvise, address_of(range.base), range.size_bytes(),

@@ -36,6 +36,8 @@ class ErrnoSaver {
 
 // --- mappings ---------------------------------------------------------------------------------
 PAGETRAP_API int change_protection(PageRange range, int prot) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API int change_protection_and_key(PageRange range, int prot, int key) noexcept
+    PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
     PAGETRAP_SIGNAL_SAFE;

@@ -1,6 +1,10 @@
 // Region::freeze and thaw.
 #include <pagetrap/vm/freeze.hpp>
 
+#include <sys/mman.h>
+
+#include <algorithm>
+
 #include <pagetrap/trace/trace.hpp>
 
 #include "sys/protection_key.hpp"
@@ -52,6 +56,35 @@ Outcome reopen_runs(RegionState& state, Access left) noexcept {
   return worst;
 }
 
+// Gives pages another key, run by run, since that call sets their rights too.
+Outcome tag_runs(RegionState& state, PageRange part, int key) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (std::byte* next = part.base; next < part.end();) {
+    const PageRange run = state.pages.run(next, part.end());
+    const PageState known = state.pages.get(next);
+    next = run.end();
+    int prot = PROT_READ | PROT_WRITE;
+    if (known == PageState::read) prot = PROT_READ;
+    if (known == PageState::none || known == PageState::guard || known == PageState::missing ||
+        known == PageState::evicted)
+      prot = PROT_NONE;
+    if (const int error = sys::tag(run, prot, key)) return Error{"pkey_mprotect", error, run};
+  }
+  return kDone;
+}
+
+// All pages get the region's key again, a little at a time: each call stops page faults of others.
+Outcome tag_all(RegionState& state) noexcept {
+  constexpr std::size_t kStep = std::size_t{2} << 20;
+  Outcome worst = kDone;
+  for (std::size_t done = 0; done < state.range.size_bytes(); done += kStep) {
+    const std::size_t length = std::min(kStep, state.range.size_bytes() - done);
+    const Outcome outcome =
+        tag_runs(state, {state.range.base + done, pages_for(length)}, state.key);
+    if (failed(outcome)) worst = outcome;
+  }
+  return worst;
+}
+
 }  // namespace
 
 bool protection_keys_available() { return sys::have_protection_keys(); }
@@ -79,6 +112,18 @@ Result<Done> Region::freeze(Access leave) {
   return Done{};
 }
 
+Result<Done> Region::thaw(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (state_ == nullptr) return Error{"thaw", EBADF, part, "the Region is empty"};
+  RegionState& state = *state_;
+  if (!state.range.contains(part) || part.empty())
+    return Error{"thaw", EINVAL, part, "not pages of the region"};
+  if (state.key < 0 || state.operations.id == BackendId::pkey)
+    return Error{"thaw of a part", ENOTSUP, part, "it takes a protection key of the freeze's own"};
+  if (state.frozen.load(std::memory_order_acquire) == 0) return Done{};
+  state.parts_thawed.store(true, std::memory_order_release);
+  return as_result(tag_runs(state, part, 0));
+}
+
 Result<Done> Region::thaw() noexcept {
   if (state_ == nullptr) return Error{"thaw", EBADF, {}, "the Region is empty"};
   const std::lock_guard guard(state_->control);
@@ -88,8 +133,8 @@ Result<Done> Region::thaw() noexcept {
 
 Error Region::thaw_locked() noexcept {
   RegionState& state = *state_;
-  const Outcome outcome =
-      state.key >= 0 ? open_key(state) : reopen_runs(state, state.frozen_leaving);
+  Outcome outcome = state.key >= 0 ? open_key(state) : reopen_runs(state, state.frozen_leaving);
+  if (state.parts_thawed.exchange(false) && !failed(outcome)) outcome = tag_all(state);
   state.thaws.fetch_add(1, std::memory_order_seq_cst);  // before: see raised_before_thaw()
   state.frozen.store(0, std::memory_order_seq_cst);
   sys::futex_wake_all(state.frozen);

@@ -99,6 +99,7 @@ struct alignas(64) RegionState {
   std::atomic<bool> traps_missing{false};  // registered for missing faults too, by a lift
   std::atomic<std::uint32_t> key_access{static_cast<std::uint32_t>(Access::read_write)};
   std::atomic<std::uint32_t> thaws{0};          // how many there have been
+  std::atomic<bool> parts_thawed{false};        // some pages have lost the key, until the thaw
   std::atomic<std::size_t> fallback_guards{0};  // guards that cost mappings (guard.cpp)
   std::uint64_t uffd_ioctls = 0;                // what the range supports
   int memory_file = -1;                         // memfd or file; -1: none

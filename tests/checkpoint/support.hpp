@@ -28,6 +28,7 @@ inline constexpr Way kWays[] = {
     {"lift_by_handlers", Cut::lift, true},
     {"write_protect_in_thread", Cut::write_protect, false},
     {"write_protect_by_handlers", Cut::write_protect, true},
+    {"protection_key", Cut::protection_key, false},
 };
 inline std::string way_name(const ::testing::TestParamInfo<Way>& info) { return info.param.name; }
 
