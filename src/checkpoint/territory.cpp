@@ -151,7 +151,8 @@ Verdict Territory::during_save(Save& save, const Fault& fault) noexcept PAGETRAP
     const UnitState now = state(unit);
     if (now == UnitState::released) return open(fault);
     if (now == UnitState::pending) {
-      if (in_thread && save.copy_in_fault(*this, unit)) return Verdict::retry;
+      // Not retry: in a frozen region that would wait for the thaw of all of it.
+      if (in_thread && save.copy_in_fault(*this, unit)) return Verdict::resolved;
       save.want(*this, unit);
     }
     if (!in_thread) return Verdict::resolved;  // the thread sleeps until the release

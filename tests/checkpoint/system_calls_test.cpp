@@ -98,6 +98,8 @@ TEST_P(SystemCalls, IntoMemoryThatIsBeingSaved) {
   const std::string file = folder.file("data");
   std::ofstream(file) << std::string(kChunk, 0x5b);
   for (const Call& call : kCalls) {
+    // Keys are for a thread's own accesses; see the design page, "System calls".
+    if (GetParam().cut == Cut::protection_key && call.run == by_process_vm_writev) continue;
     SCOPED_TRACE(call.name);
     for (std::size_t i = 0; i < kHeap; ++i) heap[i] = static_cast<unsigned char>(1 + i % 200);
     const std::string path = folder.file("image.ckpt");

@@ -163,6 +163,7 @@ TEST_P(PutBack, MarksOfTrackingComeBack) {
 TEST_P(PutBack, RefusesWhatItCannotDo) {
   RegionOptions asked = options(kPages, FaultKind::write_protected);
   asked.liftable = true;
+  asked.huge_pages = HugePages::never;  // every other page is to stay a hole
   Region region = make_with(kPages, asked);
   ASSERT_TRUE(region.valid());
   for (std::size_t i = 0; i < kPages; i += 2) fill_page(page_at(region, i), stamp(i, 1));

@@ -28,7 +28,8 @@ enum class Cut : std::uint8_t {
   automatic,       // what a trial on this machine shows to be fastest (30 ms), of what the options
                    // allow: protection_key only without kernel_accesses
   lift,            // move the page tables away: constant time, no signals
-  protection_key,  // a signal to each thread: time grows with threads
+  protection_key,  // a signal to each thread: time grows with threads. Reads go on. Does not stop
+                   // process_vm_writev(2), ptrace(2) and io_uring's own threads
   write_protect,   // all pages: time grows with pages; the only one for added regions
 };
 PAGETRAP_API const char* name(Cut cut) noexcept;
