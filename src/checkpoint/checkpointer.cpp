@@ -101,6 +101,7 @@ Result<Arena*> CheckpointerState::make_arena(const std::string& arena_name, std:
   if (at == 0) state->format();
   // A gap between two: what runs out of one does not run into the next.
   next_address = std::max(next_address, (address + size + 2 * kAlignment - 1) & ~(kAlignment - 1));
+  const auto no_fork = fork_waits();
   territories.push_back(std::move(*territory));
   arena_of.push_back(state);
   arenas.push_back(std::move(arena));
@@ -119,9 +120,18 @@ Result<Done> CheckpointerState::add(const std::string& region_name, PageRange ra
   auto territory =
       Territory::create(region_name, std::move(*adopted), Cut::write_protect, kSmallUnit);
   if (!territory) return territory.error();
+  const auto no_fork = fork_waits();
   territories.push_back(std::move(*territory));
   arena_of.push_back(nullptr);
   return Done{};
+}
+
+void CheckpointerState::end_lazy() noexcept {
+  std::unique_ptr<LazyLoad> ended;
+  {
+    const auto no_fork = fork_waits();
+    ended = std::move(lazy);
+  }
 }
 
 // --- saving
@@ -151,10 +161,25 @@ std::vector<ImageRegion> CheckpointerState::image_regions() const {
     each.base = reinterpret_cast<std::uintptr_t>(range.base);
     each.size_bytes = range.size_bytes();
     if (arena_of[i] != nullptr)
-      each.root = reinterpret_cast<std::uintptr_t>(arena_of[i]->header().root);
+      each.root = reinterpret_cast<std::uintptr_t>(
+          std::atomic_ref<void*>(arena_of[i]->header().root).load());
     made.push_back(std::move(each));
   }
   return made;
+}
+
+// Parents are looked for beside an increment, and may not be replaced by it.
+bool CheckpointerState::can_follow(const std::filesystem::path& file) const {
+  if (last == ImageId{} || file.empty() || last_files.empty() || last_files.back().empty())
+    return false;
+  std::error_code error;
+  if (!std::filesystem::equivalent(std::filesystem::absolute(file).parent_path(),
+                                   std::filesystem::absolute(last_files.back()).parent_path(),
+                                   error))
+    return false;
+  return std::none_of(
+      last_files.begin(), last_files.end(),
+      [&](const std::filesystem::path& parent) { return parent.filename() == file.filename(); });
 }
 
 Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_options,
@@ -163,8 +188,9 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   const AtEnd tell(at_cut);
   if (lazy != nullptr && !lazy->complete())
     return Error{"checkpoint", EBUSY, {}, "finish_restore() first"};
-  if (lazy != nullptr) lazy.reset();
-  const bool incremental = options.incremental && !save_options.full && last != ImageId{} &&
+  end_lazy();
+  const std::filesystem::path file = sink.path();
+  const bool incremental = options.incremental && !save_options.full && can_follow(file) &&
                            std::any_of(territories.begin(), territories.end(),
                                        [](const auto& each) { return each->tracks_writes(); });
   const auto id = random_id();
@@ -199,6 +225,7 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
 
   const std::uint64_t began = sys::monotonic_nanoseconds();
   if (hooks.before_cut) hooks.before_cut();
+  const AtEnd not_running([this] { running.store(nullptr); });
   for (ArenaState* const arena : arena_of)
     if (arena != nullptr) arena->lock_all();
   running.store(&save);
@@ -206,10 +233,7 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   for (ArenaState* const arena : arena_of)
     if (arena != nullptr) arena->unlock_all();
   if (hooks.after_cut) hooks.after_cut();
-  if (!cut_done) {
-    running.store(nullptr);
-    return cut_done;
-  }
+  if (!cut_done) return cut_done;
   const std::uint64_t cut_at = sys::monotonic_nanoseconds();
   statistics.freezing_us = since_us(began);
   if (at_cut) at_cut();
@@ -217,7 +241,6 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   // committed there is nothing that the next could be an increment of.
   last = {};
   const auto written = save.finish(statistics);
-  running.store(nullptr);
   if (!written) return written;
   const auto finished = (*writer)->finish();
   if (!finished) return finished.error();
@@ -229,6 +252,8 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   statistics.bytes = finished->file_bytes;
   statistics.save_us = since_us(cut_at);
   last = info.id;
+  if (!incremental) last_files.clear();
+  last_files.push_back(file);
   generation = info.generation;
   parts_of_last = territories.size();
   return Done{};
@@ -243,6 +268,9 @@ Result<Statistics> CheckpointerState::save(Sink& sink, const SaveOptions& save_o
     saved = save_locked(sink, save_options, statistics, at_cut);
   } catch (const std::bad_alloc&) {
     saved = Error{"checkpoint", ENOMEM};
+  } catch (...) {  // a hook's
+    sink.abandon();
+    throw;
   }
   if (!saved) {
     sink.abandon();
@@ -265,10 +293,9 @@ Checkpointer& Checkpointer::operator=(Checkpointer&& other) noexcept {
 Checkpointer::~Checkpointer() {
   if (state_ == nullptr) return;
   stop_periodic();
-  if (state_->lazy != nullptr) {
-    state_->lazy->stop();
-    state_->lazy.reset();
-  }
+  const std::lock_guard under_way(state_->control);
+  if (state_->lazy != nullptr) state_->lazy->stop();
+  state_->end_lazy();
   remove_from_fork_list(*state_);
 }
 
@@ -332,7 +359,7 @@ Result<Done> Checkpointer::finish_restore() {
   const std::lock_guard guard(state_->control);
   if (state_->lazy == nullptr) return Done{};
   const auto complete = state_->lazy->wait();
-  if (complete) state_->lazy.reset();
+  if (complete) state_->end_lazy();
   return complete;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -36,6 +37,7 @@ struct CheckpointerState {
 
   // The last image that was committed: the parent of the next.
   ImageId last{};
+  std::vector<std::filesystem::path> last_files;  // its file, and its parents'
   std::uint64_t generation = 0;
   std::size_t parts_of_last = 0;  // regions in it
   std::atomic<Save*> running{nullptr};
@@ -54,14 +56,19 @@ struct CheckpointerState {
   Result<ImageInfo> restore(const std::string& path, RestoreMode mode);
   Result<ImageInfo> restore_file(const std::string& path, RestoreMode mode);
   void run_series(const PeriodicOptions& options);
+  void end_lazy() noexcept;
 
  private:
+  Result<Done> empty(Territory& territory);
   Result<Done> save_locked(Sink& sink, const SaveOptions& options, Statistics& statistics,
                            const std::function<void()>& at_cut);
+  [[nodiscard]] bool can_follow(const std::filesystem::path& file) const;
   [[nodiscard]] std::vector<Save::Part> parts(bool incremental) const;
   [[nodiscard]] std::vector<ImageRegion> image_regions() const;
 };
 
+/// While it is held, nobody fork()s: the lists of a Checkpointer are changing.
+std::unique_lock<std::mutex> fork_waits();
 /// Once there is a Region: its own handlers must come first in the child.
 Result<Done> handle_fork();
 /// All of the process, for fork().

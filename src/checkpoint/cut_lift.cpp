@@ -1,4 +1,5 @@
 // The mremap cut: page tables move into a window, and back a part at a time.
+#include <atomic>
 #include <optional>
 
 #include <pagetrap/vm/lift.hpp>
@@ -35,7 +36,18 @@ class LiftCut final : public CutMethod {
     return lift_->pages(part, LiftedPages::there, out);
   }
   Result<Done> release(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE override {
-    return lift_->put_back(part);
+    const auto moved = lift_->put_back(part);
+    if (moved) {
+      refused_.store(0, std::memory_order_relaxed);
+      return moved;
+    }
+    // Out of mappings, perhaps, for a moment: callers try again. Page by page needs none, but
+    // leaves the region in several, which are slower to lift.
+    constexpr unsigned kPatience = 50;
+    if (refused_.fetch_add(1, std::memory_order_relaxed) < kPatience) return moved;
+    const auto restored = lift_->restore(part);
+    if (!restored) return restored.error();
+    return Done{};
   }
   Result<Done> finish() noexcept override {
     const auto finished = lift_->finish();
@@ -46,6 +58,7 @@ class LiftCut final : public CutMethod {
  private:
   Region& region_;
   std::optional<Lift> lift_;
+  std::atomic<unsigned> refused_{0};  // in a row
 };
 
 }  // namespace

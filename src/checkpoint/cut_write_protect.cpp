@@ -16,7 +16,10 @@ class WriteProtectCut final : public CutMethod {
 
   Result<Done> take(PageRange part) override {
     if (const auto opened = page_map_.open(); !opened) return opened;
-    return region_.protect(part, Access::read);
+    const auto taken = region_.protect(part, Access::read);
+    // Some of it may be protected all the same.
+    if (!taken) static_cast<void>(region_.unprotect(part));
+    return taken;
   }
   [[nodiscard]] const std::byte* source(const std::byte* address) const noexcept
       PAGETRAP_SIGNAL_SAFE override {

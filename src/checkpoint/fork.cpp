@@ -22,20 +22,45 @@ ForkList& fork_list() {
   return *the_list;
 }
 
-void before_fork() { fork_list().lock.lock(); }
-void in_parent() { fork_list().lock.unlock(); }
-void in_child() {
+// Nobody is half-way through an allocation, and no page is still to come: the threads that do that
+// do not exist in the child.
+void before_fork() {
+  fork_list().lock.lock();
   for (CheckpointerState* const state : fork_list().all) {
-    if (Save* const save = state->running.exchange(nullptr)) save->abandon_in_child();
-    state->last = {};
+    // Its errors are for finish_restore(); a damaged page is a damaged page in the child too.
+    if (state->lazy != nullptr) static_cast<void>(state->lazy->wait());
+    for (ArenaState* const arena : state->arena_of)
+      if (arena != nullptr) arena->lock_all();
+  }
+}
+
+void unlock_all() {
+  for (CheckpointerState* const state : fork_list().all) {
+    for (ArenaState* const arena : state->arena_of)
+      if (arena != nullptr) arena->unlock_all();
   }
   fork_list().lock.unlock();
 }
 
+void in_child() {
+  for (CheckpointerState* const state : fork_list().all) {
+    if (Save* const save = state->running.exchange(nullptr)) {
+      save->abandon_in_child();
+      // Its thread held this, and is not here.
+      new (&state->control) std::mutex;
+    }
+    state->last = {};
+    if (state->series.joinable()) state->series.detach();
+  }
+  unlock_all();
+}
+
 }  // namespace
 
+std::unique_lock<std::mutex> fork_waits() { return std::unique_lock(fork_list().lock); }
+
 Result<Done> handle_fork() {
-  static const int error = ::pthread_atfork(before_fork, in_parent, in_child);
+  static const int error = ::pthread_atfork(before_fork, unlock_all, in_child);
   if (error != 0) return Error{"pthread_atfork", error};
   return Done{};
 }

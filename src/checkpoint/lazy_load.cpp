@@ -66,7 +66,7 @@ Result<Done> load_all(const Chain& chain, const std::vector<Territory*>& territo
   std::atomic<std::size_t> next{0};
   std::mutex lock;
   Error error;
-  const auto work = [&] {
+  const auto work = [&]() noexcept {
     std::vector<std::byte> pages(bytes(Pages{512}));
     std::vector<std::byte> scratch;
     for (;;) {
@@ -103,10 +103,13 @@ LazyLoad::LazyLoad(std::unique_ptr<Chain> chain, std::vector<Territory*> territo
 
 Result<Done> LazyLoad::index_pages() {
   block_of_.resize(territories_.size());
-  for (std::size_t region = 0; region < territories_.size(); ++region) {
-    if (territories_[region] == nullptr) continue;
-    block_of_[region].assign(chain_->info().regions[region].size_bytes >> page_shift(), kNoBlock);
-  }
+  // As far as there are pages: an arena may be reserved much larger.
+  std::vector<std::uint64_t> ends(territories_.size());
+  for (const ChainBlock& block : chain_->blocks())
+    for (const ChainPiece& piece : chain_->pieces(block))
+      ends[piece.region] = std::max(ends[piece.region], piece.first_page + piece.pages);
+  for (std::size_t region = 0; region < territories_.size(); ++region)
+    if (territories_[region] != nullptr) block_of_[region].assign(ends[region], kNoBlock);
   for (std::uint32_t i = 0; i < chain_->blocks().size(); ++i) {
     for (const ChainPiece& piece : chain_->pieces(chain_->blocks()[i])) {
       if (territories_[piece.region] == nullptr) continue;
@@ -145,8 +148,11 @@ LazyLoad::~LazyLoad() {
 void LazyLoad::stop() noexcept { stopping_.store(true, std::memory_order_release); }
 
 Result<Done> LazyLoad::wait() noexcept {
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+  {
+    const std::lock_guard guard(joining_);
+    for (std::thread& worker : workers_) worker.join();
+    workers_.clear();
+  }
   const std::lock_guard guard(error_lock_);
   if (error_.number != 0) return error_;
   return Done{};

@@ -58,6 +58,7 @@ class LazyLoad {
   std::atomic<std::uint32_t> left_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
+  std::mutex joining_;
   std::mutex error_lock_;
   Error error_;  // GUARDED_BY(error_lock_)
 };

@@ -39,6 +39,18 @@ Result<ImageInfo> CheckpointerState::restore(const std::string& path, RestoreMod
   return newest;
 }
 
+// Whatever is in it is gone. Of an arena, what it has used: it may be reserved much larger.
+Result<Done> CheckpointerState::empty(Territory& territory) {
+  Region& emptied = territory.region();
+  std::size_t length = emptied.size_bytes();
+  // Pages come some at a time, so there may be more than it has used.
+  constexpr std::size_t kGrain = std::size_t{2} << 20;
+  for (ArenaState* const arena : arena_of)
+    if (arena != nullptr && &arena->territory == &territory)
+      length = std::min(length, (arena->used() + kGrain - 1) & ~(kGrain - 1));
+  return emptied.discard({emptied.data(), pages_for(length)});
+}
+
 Result<ImageInfo> CheckpointerState::restore_file(const std::string& path, RestoreMode mode) {
   if (mode == RestoreMode::mapped) {
     if (const auto good = verify(path); !good) return good.error();
@@ -52,6 +64,7 @@ Result<ImageInfo> CheckpointerState::restore_file(const std::string& path, Resto
 
   // Everything has a place, before anything is put there.
   std::vector<Territory*> places;
+  std::vector<Territory*> to_empty;
   for (const ImageRegion& wanted : info.regions) {
     const auto known = std::find_if(territories.begin(), territories.end(),
                                     [&](const auto& each) { return each->name() == wanted.name; });
@@ -59,7 +72,7 @@ Result<ImageInfo> CheckpointerState::restore_file(const std::string& path, Resto
       const auto made = make_arena(wanted.name, wanted.size_bytes, wanted.base);
       if (!made) return made.error();
       places.push_back(territories.back().get());
-      continue;
+      continue;  // it is empty
     }
     const PageRange there = (*known)->region().range();
     const bool is_arena =
@@ -70,11 +83,10 @@ Result<ImageInfo> CheckpointerState::restore_file(const std::string& path, Resto
         (!is_arena && there.size_bytes() != wanted.size_bytes))
       return Error{"restore", EINVAL, there, "the image has this region in another size"};
     places.push_back(known->get());
+    to_empty.push_back(known->get());
   }
-  for (Territory* const place : places) {
-    if (const auto emptied = place->region().discard(place->region().range()); !emptied)
-      return emptied.error();
-  }
+  for (Territory* const place : to_empty)
+    if (const auto emptied = empty(*place); !emptied) return emptied.error();
   const unsigned threads =
       options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
   if (mode == RestoreMode::eager) {
@@ -82,6 +94,7 @@ Result<ImageInfo> CheckpointerState::restore_file(const std::string& path, Resto
   } else {
     auto started = LazyLoad::start(std::move(chain), places, 1);
     if (!started) return started.error();
+    const auto no_fork = fork_waits();
     lazy = std::move(*started);
   }
   for (std::size_t i = 0; i < arena_of.size(); ++i) {

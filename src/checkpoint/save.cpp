@@ -28,9 +28,17 @@ std::size_t worker_buffer() noexcept { return bytes(Pages{kMaxBlockPages}); }
 Save::Save(std::vector<Part> parts, Settings settings, ImageWriter& writer)
     : parts_(std::move(parts)), settings_(std::move(settings)), writer_(writer) {}
 
-Save::~Save() { join_workers(); }
+Save::~Save() {
+  if (is_cut_) static_cast<void>(give_back());
+  join_workers();
+}
 
 Result<Done> Save::prepare() {
+  // The slow cuts first: they stop writers only.
+  for (std::size_t i = 0; i < parts_.size(); ++i)
+    if (parts_[i].territory->cut() == Cut::write_protect) order_.push_back(i);
+  for (std::size_t i = 0; i < parts_.size(); ++i)
+    if (parts_[i].territory->cut() != Cut::write_protect) order_.push_back(i);
   std::size_t unit = bytes(Pages{1});
   for (const Part& part : parts_) unit = std::max(unit, part.territory->unit_bytes());
   const std::size_t own = settings_.threads * worker_buffer();
@@ -76,30 +84,14 @@ Result<Done> Save::cut(double& frozen_us) {
     units += parts_[i].territory->units();
   }
   open_units_.store(units, std::memory_order_release);
-  // The slow ones first: they stop writers only.
-  std::vector<std::size_t> order;
-  for (std::size_t i = 0; i < parts_.size(); ++i)
-    if (parts_[i].territory->cut() == Cut::write_protect) order.push_back(i);
-  for (std::size_t i = 0; i < parts_.size(); ++i)
-    if (parts_[i].territory->cut() != Cut::write_protect) order.push_back(i);
   const std::uint64_t started = sys::monotonic_nanoseconds();
   std::size_t taken = 0;
-  for (const std::size_t i : order) {
+  for (const std::size_t i : order_) {
     Territory& territory = *parts_[i].territory;
     if (territory.units() != 0) {
       if (const auto done = territory.method().take(territory.extent()); !done) {
-        for (std::size_t k = 0; k < taken; ++k) {
-          Territory& earlier = *parts_[order[k]].territory;
-          if (earlier.units() == 0) continue;
-          static_cast<void>(earlier.method().release(earlier.extent()));
-          static_cast<void>(earlier.method().finish());
-        }
-        set_phase(Phase::over);
-        for (const Part& part : parts_) {
-          part.territory->open_all();
-          part.territory->end_save();
-        }
-        return done.error();
+        undo(taken);
+        return done;
       }
     }
     territory.set_taken();
@@ -107,16 +99,29 @@ Result<Done> Save::cut(double& frozen_us) {
     ++taken;
   }
   frozen_us = static_cast<double>(sys::monotonic_nanoseconds() - started) / 1e3;
+  is_cut_ = true;
   set_phase(Phase::saving);
   return Done{};
 }
 
-Result<Done> Save::finish(Statistics& statistics) {
-  // A worker less is no harm, none is: then this thread is the worker.
-  if (workers_.empty()) {
-    if (Buffer* const buffer = own_buffers_->take()) work(*buffer);
+// The first `taken` cuts, in their order, are given back: nobody has seen them.
+void Save::undo(std::size_t taken) noexcept {
+  for (std::size_t k = 0; k < taken; ++k) {
+    Territory& earlier = *parts_[order_[k]].territory;
+    if (earlier.units() == 0) continue;
+    static_cast<void>(earlier.method().release(earlier.extent()));
+    static_cast<void>(earlier.method().finish());
   }
+  set_phase(Phase::over);
+  for (const Part& part : parts_) {
+    part.territory->open_all();
+    part.territory->end_save();
+  }
+}
+
+Result<Done> Save::give_back() noexcept {
   join_workers();
+  is_cut_ = false;
   Result<Done> finished = Done{};
   for (const Part& part : parts_) {
     if (part.territory->units() == 0) continue;
@@ -124,6 +129,11 @@ Result<Done> Save::finish(Statistics& statistics) {
   }
   for (const Part& part : parts_) part.territory->end_save();
   set_phase(Phase::over);
+  return finished;
+}
+
+Result<Done> Save::finish(Statistics& statistics) {
+  const auto finished = give_back();
   statistics.faults = faults_.load();
   statistics.waits_for_memory = waits_.load();
   statistics.pages_scanned = pages_scanned_.load();
@@ -173,15 +183,19 @@ bool Save::copy_in_fault(Territory& territory, std::size_t unit) noexcept PAGETR
     return false;
   }
   if (const auto copied = copy_unit(territory, unit, *buffer); !copied) fail(copied.error());
-  if (const auto released = territory.release(unit, 1); !released) fail(released.error());
+  const auto released = territory.release(unit, 1);
+  if (!released) {
+    fail(released.error());
+    territory.unclaim(unit);  // a worker tries again
+  }
   if (buffer->used != 0) {
     pool_->push_filled(*buffer);
   } else {
     pool_->give_back(*buffer);
   }
-  closed(1);
+  if (released) closed(1);
   event();
-  return true;
+  return bool(released);
 }
 
 void Save::want(Territory& territory, std::size_t unit) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -246,14 +260,16 @@ void Save::add(Buffer& buffer) {
       const auto added =
           writer_.add(std::span(buffer.runs).first(buffer.run_count), {buffer.data, buffer.used});
       if (!added) fail(added.error());
+      if (settings_.progress) {
+        std::uint64_t total = 0;
+        for (const Part& part : parts_) total += part.length;
+        if (!settings_.progress(bytes(Pages{pages_scanned_.load()}), total))
+          fail(Error{"checkpoint", ECANCELED});
+      }
     } catch (const std::bad_alloc&) {
       fail(Error{"checkpoint", ENOMEM, {}, "no memory for the image's index"});
-    }
-    if (settings_.progress) {
-      std::uint64_t total = 0;
-      for (const Part& part : parts_) total += part.length;
-      if (!settings_.progress(bytes(Pages{pages_scanned_.load()}), total))
-        fail(Error{"checkpoint", ECANCELED});
+    } catch (...) {
+      fail(Error{"checkpoint", ECANCELED, {}, "the progress function threw"});
     }
   }
   buffer.clear();
@@ -262,8 +278,14 @@ void Save::add(Buffer& buffer) {
 // Units [first, end) are claimed, and copied to `buffer` if they have to be.
 void Save::flush(Territory& territory, std::size_t first, std::size_t end, Buffer& buffer) {
   if (end > first) {
-    if (const auto released = territory.release(first, end - first); !released)
+    // Refused: the kernel has no memory. The save has failed; threads wait until it works, and
+    // nothing is lost.
+    for (;;) {
+      const auto released = territory.release(first, end - first);
+      if (released) break;
       fail(released.error());
+      ::usleep(1000);
+    }
     closed(end - first);
   }
   add(buffer);

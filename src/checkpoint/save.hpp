@@ -40,6 +40,7 @@ class Save {
 
   /// `writer` is borrowed.
   Save(std::vector<Part> parts, Settings settings, ImageWriter& writer);
+  /// Gives all memory back, if that was not done.
   ~Save();
   Save(const Save&) = delete;
   Save& operator=(const Save&) = delete;
@@ -90,10 +91,13 @@ class Save {
   void closed(std::size_t units) noexcept PAGETRAP_SIGNAL_SAFE;
   void set_phase(Phase phase) noexcept;
   void undo(std::size_t taken) noexcept;
+  Result<Done> give_back() noexcept;
   void join_workers() noexcept;
   void event() noexcept PAGETRAP_SIGNAL_SAFE;
 
   std::vector<Part> parts_;
+  std::vector<std::size_t> order_;  // of the cuts
+  bool is_cut_ = false;             // and memory has to be given back
   const Settings settings_;
   std::optional<BufferPool> pool_;         // for units saved by faulting threads
   std::optional<BufferPool> own_buffers_;  // one for each worker

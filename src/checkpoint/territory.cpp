@@ -80,10 +80,11 @@ Result<Done> Territory::release(std::size_t first, std::size_t count) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const PageRange range = unit_range(first, count);
   const auto released = method_->release(range);
+  if (!released) return released;
   for (std::size_t unit = first; unit < first + count; ++unit)
     states_[unit].store(UnitState::released, std::memory_order_release);
   wake(range);
-  return released;
+  return Done{};
 }
 
 void Territory::wake(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {

@@ -61,7 +61,8 @@ class Territory {
   }
   /// No fault has to wait any more, whatever was not released.
   void open_all() noexcept;
-  /// Gives claimed units back to the threads, and wakes those that wait for them.
+  /// Gives claimed units back to the threads, and wakes those that wait for them. On an error they
+  /// are claimed still.
   Result<Done> release(std::size_t first, std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE;
 
   // --- a lazy restore

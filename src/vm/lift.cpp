@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <bit>
 #include <new>
 #include <utility>
 #include <vector>
@@ -30,6 +31,21 @@ namespace {
 
 constexpr std::size_t kSubtree = std::size_t{1} << 30;  // what one upper page-table entry maps
 alignas(4096) constexpr std::array<std::byte, 65536> kZeroPage{};  // of any page size
+
+// Moves page tables in one step; or, where the kernel has made several mappings of the range
+// (EFAULT: pages that came back by other ways than put_back() are not joined with those that did),
+// in as many as it takes. Up to `moved` it is done, also on an error.
+int move_tables(PageRange from, std::byte* to, std::byte*& moved) noexcept PAGETRAP_SIGNAL_SAFE {
+  moved = from.base;
+  const int error = sys::move_page_tables(from, to);
+  if (error == 0) moved = from.end();
+  if (error != EFAULT || from.length == Pages{1}) return error;
+  // Powers of two, so that the parts are whole page tables as long as possible.
+  const Pages front{std::bit_floor(from.length.count() - 1)};
+  const PageRange rest{from.base + bytes(front), Pages{from.length.count() - front.count()}};
+  if (const int refused = move_tables({from.base, front}, to, moved)) return refused;
+  return move_tables(rest, to + bytes(front), moved);
+}
 
 // What to do about pages that the window does not have, because nobody ever wrote them.
 enum class Holes : std::uint8_t { fill, leave };
@@ -167,9 +183,15 @@ Outcome move_away(RegionState& state, PageRange window, Pages front) noexcept {
   if (const int error = trap_missing(state))
     return Error{"UFFDIO_REGISTER for a lift", error, state.range};
   wait_for_handlers(state);
-  if (const int error = sys::move_page_tables({state.range.base, front}, window.base))
+  std::byte* moved = nullptr;
+  if (const int error = move_tables({state.range.base, front}, window.base, moved)) {
+    // What has gone comes back the same way; nobody has seen it gone, since faults wait.
+    const PageRange gone{window.base,
+                         pages_for(static_cast<std::size_t>(moved - state.range.base))};
+    if (!gone.empty()) static_cast<void>(move_tables(gone, state.range.base, moved));
     return Error{"mremap MREMAP_DONTUNMAP", error, state.range,
-                 error == EINVAL ? "the region must be one kernel mapping" : ""};
+                 error == ENOMEM ? "too many mappings (vm.max_map_count), or no memory" : ""};
+  }
   if (front == state.range.length) {
     state.pages.reset(PageState::missing);
   } else {
@@ -330,7 +352,8 @@ Result<Done> Lift::put_back(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   // back with the tables, so a tracker need not know.
   name_restored(*state, range);
   const PageRange there{in_window(*state, range.base, window.base()), range.length};
-  if (const int error = sys::move_page_tables(there, range.base))
+  std::byte* moved = nullptr;
+  if (const int error = move_tables(there, range.base, moved))
     return Error{"mremap of a lifted range", error, range};
   // Sleepers found nothing there when they looked; moving tables wakes nobody.
   sys::uffd_wake(state->uffd, range);

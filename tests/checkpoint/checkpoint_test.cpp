@@ -80,6 +80,25 @@ TEST_P(Saves, AnIncrementHasWhatWasWritten) {
   EXPECT_EQ(saved_heap(folder_.file("c.ckpt")), now);
 }
 
+// The same name again and again is a program's right, and an image that lost its parent is no
+// image.
+TEST_P(Saves, AnIncrementNeverReplacesItsParents) {
+  Folder elsewhere;
+  for (int i = 0; i < 3; ++i) {
+    heap_[static_cast<std::size_t>(i)] ^= 1;
+    ASSERT_TRUE(save(folder_.file("a.ckpt")));
+    EXPECT_TRUE(verify(folder_.file("a.ckpt")));
+    EXPECT_EQ(saved_heap(folder_.file("a.ckpt")),
+              (std::vector<unsigned char>(heap_, heap_ + kHeap)));
+  }
+  ASSERT_TRUE(save(folder_.file("b.ckpt")));
+  ASSERT_TRUE(save(elsewhere.file("c.ckpt")));
+  EXPECT_TRUE(verify(elsewhere.file("c.ckpt")));
+  ASSERT_TRUE(save(elsewhere.file("d.ckpt")));
+  ASSERT_TRUE(save(elsewhere.file("c.ckpt")));
+  EXPECT_TRUE(verify(elsewhere.file("c.ckpt")));
+}
+
 TEST_P(Saves, AFailedSaveHarmsNothingAndTheNextIsFull) {
   ASSERT_TRUE(save(folder_.file("a.ckpt")));
   heap_[kHeap / 2] ^= 1;
@@ -134,6 +153,38 @@ TEST_P(Saves, ErrorsInTheMiddleGiveEverythingBack) {
     EXPECT_TRUE(heap_is_whole()) << skip;
   }
   ASSERT_TRUE(save(folder_.file("b.ckpt")));
+}
+
+// The way back refused for a while: pages come by another way, or later; none is lost.
+TEST_P(Saves, AWayBackThatIsRefusedLosesNothing) {
+  for (const sys::Call call : {sys::Call::mremap, sys::Call::uffd_write_protect,
+                               sys::Call::uffd_move, sys::Call::mprotect}) {
+    for (const int skip : {1, 2, 5}) {
+      sys::inject(call, ENOMEM, skip, 4);
+      const auto saved = save(folder_.file("a.ckpt"));
+      sys::inject(sys::Call::none, 0);
+      EXPECT_TRUE(saved || saved.error().number == ENOMEM) << describe(saved.error());
+      EXPECT_TRUE(heap_is_whole()) << static_cast<int>(call) << ' ' << skip;
+      for (std::size_t i = 0; i < kHeap; i += page_size()) heap_[i] = pattern(i);
+    }
+  }
+  ASSERT_TRUE(save(folder_.file("b.ckpt")));
+  EXPECT_EQ(saved_heap(folder_.file("b.ckpt")), (std::vector<unsigned char>(heap_, heap_ + kHeap)));
+}
+
+TEST_P(Saves, AHookThatThrowsLeavesNothingFrozen) {
+  for (const bool before : {true, false}) {
+    Hooks hooks;
+    (before ? hooks.before_cut : hooks.after_cut) = [] { throw std::runtime_error("hook"); };
+    checkpointer_->set_hooks(hooks);
+    auto sink = file_sink(folder_.file("a.ckpt")).value();
+    EXPECT_THROW(static_cast<void>(checkpointer_->checkpoint(*sink)), std::runtime_error);
+    checkpointer_->set_hooks({});
+    EXPECT_TRUE(heap_is_whole());
+    heap_[kHeap - 1] = pattern(kHeap - 1);
+    sink = file_sink(folder_.file("a.ckpt")).value();
+    ASSERT_TRUE(checkpointer_->checkpoint(*sink));
+  }
 }
 
 // Threads go on while the sink stands still, and the image is of the cut.
@@ -223,7 +274,11 @@ TEST_P(Saves, AForkInTheMiddleOfASave) {
     for (std::size_t i = 0; i < kHeap; ++i)
       if (heap_[i] != pattern(i)) ::_exit(1);
     for (std::size_t i = 0; i < kHeap; i += page_size()) heap_[i] = 3;
-    ::_exit(0);
+    // It allocates, and makes checkpoints of its own.
+    std::memset(arena_->resource()->allocate(100'000), 1, 100'000);
+    auto own = file_sink(folder_.file("child.ckpt"));
+    if (!own || !checkpointer_->checkpoint(**own)) ::_exit(2);
+    ::_exit(heap_[0] == 3 ? 0 : 3);
   }
   slow.let_go();
   const auto saved = saving.get();

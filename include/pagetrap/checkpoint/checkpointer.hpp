@@ -98,8 +98,10 @@ struct PeriodicOptions {
 };
 
 /// Threads  every function may be called by any thread; checkpoints and restores exclude each
-/// other. Not from signal handlers, nor from fault handlers. After fork() the child has the memory,
-/// and may start checkpoints of its own.
+/// other.
+///          Not from signal handlers, nor from fault handlers. After fork() the child has the
+///          memory, and may start checkpoints of its own; a series goes on in the parent only.
+///          fork() waits for a lazy restore that is not complete.
 class PAGETRAP_API Checkpointer {
  public:
   /// Errors  ENOTSUP: this machine lacks the cut that was asked for; the remedy says what is.
@@ -120,9 +122,11 @@ class PAGETRAP_API Checkpointer {
 
   void set_hooks(Hooks hooks);
 
-  /// Takes a cut, and writes the image to `sink`: returns when it is committed.
-  /// Errors  the sink's; EBUSY: a lazy restore is not complete yet; ECANCELED. Whatever happens,
-  /// the
+  /// Takes a cut, and writes the image to `sink`: returns when it is committed. `sink` may not
+  /// touch memory that is being saved. It is an increment if writes are tracked and the sink is a
+  /// file in the directory of the last image, under a name that none of its parents has; else a
+  /// full image. Errors  the sink's; EBUSY: a lazy restore is not complete yet; ECANCELED. Whatever
+  /// happens, the
   ///         program's memory is as it should be, and no thread stays frozen.
   Result<Statistics> checkpoint(Sink& sink, const SaveOptions& options = {});
   /// The same in a thread of its own. The cut has been taken, or has failed, when this returns.

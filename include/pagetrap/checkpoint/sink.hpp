@@ -29,6 +29,9 @@ class PAGETRAP_API Sink {
   /// The image is whole: make it permanent, and visible under its name. Only then is there a new
   /// checkpoint.
   virtual Result<Done> commit() = 0;
+  /// The file that will hold the image; empty: no file. An increment is only written where its
+  /// parents are, and not in the place of one of them.
+  [[nodiscard]] virtual std::string path() const { return {}; }
   /// There will be no commit(): leave no trace.
   virtual void abandon() noexcept = 0;
 };

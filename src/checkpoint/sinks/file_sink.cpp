@@ -31,8 +31,9 @@ constexpr std::uint64_t kSmallestHole = 65536;
 
 class FileSink final : public Sink {
  public:
-  FileSink(sys::Descriptor directory, std::string name, Temporary temporary)
+  FileSink(sys::Descriptor directory, std::string path, std::string name, Temporary temporary)
       : directory_(std::move(directory)),
+        path_(std::move(path)),
         name_(std::move(name)),
         temporary_(std::move(temporary)),
         process_(::getpid()) {}
@@ -52,6 +53,8 @@ class FileSink final : public Sink {
     }
     return Done{};
   }
+
+  [[nodiscard]] std::string path() const override { return path_; }
 
   Result<Done> write_zeroes(std::uint64_t count) override {
     if (count < kSmallestHole) return Sink::write_zeroes(count);
@@ -120,6 +123,7 @@ class FileSink final : public Sink {
   }
 
   sys::Descriptor directory_;
+  const std::string path_;
   std::string name_;
   Temporary temporary_;
   pid_t process_;
@@ -154,8 +158,8 @@ Result<std::unique_ptr<Sink>> file_sink(const std::string& path) try {
   remove_dead_temporaries(directory.get());
   auto temporary = make_temporary(directory.get(), name);
   if (!temporary) return temporary.error();
-  return std::unique_ptr<Sink>(
-      std::make_unique<FileSink>(std::move(directory), std::move(name), std::move(*temporary)));
+  return std::unique_ptr<Sink>(std::make_unique<FileSink>(std::move(directory), path,
+                                                          std::move(name), std::move(*temporary)));
 } catch (const std::bad_alloc&) {
   return Error{"file_sink", ENOMEM};
 }
