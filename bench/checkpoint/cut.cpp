@@ -18,7 +18,9 @@ namespace {
 
 constexpr long kRunBefore = 20;  // ms
 
-enum Note : std::size_t { our_stall, rival_stall };
+enum Note : std::size_t { our_stall, rival_stall, our_huge, rival_huge };
+
+double huge_page_bytes() { return sum_of_lines("/proc/self/smaps_rollup", {"AnonHugePages:"}); }
 
 MakeSide our_cuts(std::size_t size, const checkpoint::CheckpointerOptions& options, int cuts,
                   Report& report, Notes& notes) {
@@ -33,8 +35,10 @@ MakeSide our_cuts(std::size_t size, const checkpoint::CheckpointerOptions& optio
         sleep_ms(1);
         writers.stop();
         costs.push_back(heap->cut_ns());
-        const double stall = writers.longest_gap_ns(heap->cut_begin_ns(), heap->cut_end_ns()) / 1e3;
+        const double stall =
+            writers.longest_gap(heap->cut_begin_ns(), heap->cut_end_ns()).length_ns() / 1e3;
         notes.add(our_stall, stall);
+        notes.add(our_huge, huge_page_bytes());
       }
       return median(costs);
     };
@@ -54,7 +58,8 @@ MakeSide fork_cuts(std::size_t size, bool huge_pages, int cuts, Notes& notes) {
         writers.stop();
         costs.push_back(snapshot.fork_ns());
         notes.add(rival_stall,
-                  writers.longest_gap_ns(snapshot.begin_ns(), snapshot.end_ns()) / 1e3);
+                  writers.longest_gap(snapshot.begin_ns(), snapshot.end_ns()).length_ns() / 1e3);
+        notes.add(rival_huge, huge_page_bytes());
       }
       return median(costs);
     };
@@ -78,7 +83,8 @@ void measure_cut(const Effort& effort, Report& report) {
   plan.full_pairs = Size > kGiB ? 3 : HugePages ? 9 : 25;
   const int cuts = Size > kGiB ? 5 : 1;  // of one process
   report.parameter("threads", Writers::kThreads);
-  Notes notes({"writer_stall_ours_us", "writer_stall_rival_us"});
+  Notes notes({"writer_stall_ours_us", "writer_stall_rival_us", "huge_page_bytes_ours",
+               "huge_page_bytes_rival"});
   measure_sides(effort, report, plan, our_cuts(Size, options, cuts, report, notes),
                 fork_cuts(Size, HugePages, cuts, notes));
   notes.report(report);
@@ -93,8 +99,8 @@ void measure_growth(const Effort& effort, Report& report) {
   plan.heap_bytes = kLarge;
   plan.memory_bytes = static_cast<double>(kLarge) * 1.3 + 1e9;
   plan.full_pairs = 15;
-  Notes notes({"writer_stall_large_us"});
-  Notes small_notes({"writer_stall_small_us"});
+  Notes notes({"writer_stall_large_us", "", "huge_page_bytes_large", ""});
+  Notes small_notes({"writer_stall_small_us", "", "huge_page_bytes_small", ""});
   measure_sides(effort, report, plan, our_cuts(kLarge, {}, 1, report, notes),
                 our_cuts(kSmall, {}, 1, report, small_notes));
   notes.report(report);

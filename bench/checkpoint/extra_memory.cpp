@@ -1,8 +1,6 @@
 // checkpoint.extra_memory_hot: how much more memory does the program need while it is saved? Ours:
 // what the kernel says was resident at most, over what was before; everything is in that. fork():
 // the pages that are the parent's alone when the child has saved all, because it copied them.
-#include <array>
-#include <cstring>
 #include <fstream>
 #include <string>
 
@@ -13,21 +11,10 @@ namespace pagetrap::bench {
 
 namespace {
 
-/// The sum of the lines that begin with one of these, in bytes; they are in kB.
-double sum_of(const char* path, std::initializer_list<const char*> names) {
-  std::ifstream file(path);
-  std::string line;
-  double sum = 0;
-  while (std::getline(file, line))
-    for (const char* const name : names)
-      if (line.starts_with(name)) sum += std::stod(line.substr(std::strlen(name))) * 1024;
-  return sum;
-}
-
-double resident() { return sum_of("/proc/self/status", {"VmRSS:"}); }
-double most_resident() { return sum_of("/proc/self/status", {"VmHWM:"}); }
+double resident() { return sum_of_lines("/proc/self/status", {"VmRSS:"}); }
+double most_resident() { return sum_of_lines("/proc/self/status", {"VmHWM:"}); }
 double own_alone() {
-  return sum_of("/proc/self/smaps_rollup", {"Private_Clean:", "Private_Dirty:"});
+  return sum_of_lines("/proc/self/smaps_rollup", {"Private_Clean:", "Private_Dirty:"});
 }
 
 void forget_most_resident(Report& report) {

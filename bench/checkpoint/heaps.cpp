@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <optional>
 #include <random>
 #include <system_error>
@@ -158,6 +160,16 @@ void require_cut(Report& report, const checkpoint::CheckpointerOptions& options)
   report.parameter("cut", checkpoint::name(made->cut()));
   report.parameter("served_by",
                    made->serves_kernel_accesses() ? "handler threads" : "the faulting thread");
+}
+
+double sum_of_lines(const char* path, std::initializer_list<const char*> names) {
+  std::ifstream file(path);
+  std::string line;
+  double sum = 0;
+  while (std::getline(file, line))
+    for (const char* const name : names)
+      if (line.starts_with(name)) sum += std::stod(line.substr(std::strlen(name))) * 1024;
+  return sum;
 }
 
 void only_in_full_run(const Effort& effort, Report& report) {

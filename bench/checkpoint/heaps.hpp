@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -117,6 +118,10 @@ void measure_sides(const Effort& effort, Report& report, const SidesPlan& plan,
 /// Skips the question if there is not so much memory, or the library cannot take a cut here.
 void require_memory(Report& report, double bytes);
 void require_cut(Report& report, const checkpoint::CheckpointerOptions& options);
+
+/// The sum of the lines of a file in /proc that begin with one of `names`, in bytes; they are in
+/// kB.
+double sum_of_lines(const char* path, std::initializer_list<const char*> names);
 
 /// For rows that take long.
 void only_in_full_run(const Effort& effort, Report& report);

@@ -7,7 +7,7 @@ namespace pagetrap::bench {
 
 namespace {
 
-enum Note : std::size_t { our_time, rival_time, faults };
+enum Note : std::size_t { our_time, rival_time, faults, at };
 
 template <std::size_t Size, bool KernelAccesses>
 void measure(const Effort& effort, Report& report) {
@@ -24,7 +24,7 @@ void measure(const Effort& effort, Report& report) {
   plan.quick_pairs = 2;
   plan.full_pairs = plan.anew ? 3 : 9;
   report.parameter("threads", Writers::kThreads);
-  Notes notes({"save_ours_ms", "save_rival_ms", "faults"});
+  Notes notes({"save_ours_ms", "save_rival_ms", "faults", "longest_stop_at_ms"});
   measure_sides(
       effort, report, plan,
       [&]() -> Peer::Batch {
@@ -33,6 +33,7 @@ void measure(const Effort& effort, Report& report) {
           checkpoint::Statistics statistics;
           const Snapshot seen = save_arena(*heap, {}, &statistics);
           notes.add(our_time, seen.during_ns / 1e6);
+          notes.add(at, seen.gap_at_ns / 1e6);
           notes.add(faults, static_cast<double>(statistics.faults));
           return seen.longest_gap_ns;
         };

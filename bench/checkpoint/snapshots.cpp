@@ -16,14 +16,20 @@ Snapshot watch(std::byte* heap, std::size_t size_bytes, const SnapshotPlan& plan
   const double end = now_ns();
   sleep_ms(1 + plan.settle_ms);
   const double settled = now_ns();
+  sleep_ms(plan.before_ms);
+  const double after = now_ns();
   writers.stop();
   Snapshot seen;
   seen.during_ns = end - begin;
-  seen.accesses = writers.accesses(begin, end);
-  seen.longest_gap_ns = writers.longest_gap_ns(begin, end);
+  const Writers::Gap longest = writers.longest_gap(begin, end);
+  seen.longest_gap_ns = longest.length_ns();
+  seen.gap_at_ns = longest.begin_ns - begin;
   if (plan.before_ms > 0) {
     const double before = static_cast<double>(plan.before_ms) * 1e6;
-    const double rate = writers.accesses(begin - before, begin) / before;
+    const double rate =
+        (writers.accesses(begin - before, begin) + writers.accesses(settled, after)) /
+        (before + after - settled);
+    seen.undisturbed = rate * seen.during_ns;
     seen.lost_ns = settled - begin - writers.accesses(begin, settled) / rate;
   }
   return seen;

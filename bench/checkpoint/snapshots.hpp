@@ -10,14 +10,15 @@ namespace pagetrap::bench {
 
 struct Snapshot {
   double longest_gap_ns = 0;  // of any thread, at some time from the beginning to the end
+  double gap_at_ns = 0;       // when that began, from the beginning
   double lost_ns = 0;         // of the work of all threads, until `settle_ms` after the end
   double during_ns = 0;       // from the beginning to the end
-  double accesses = 0;        // of all threads, from the beginning to the end
+  double undisturbed = 0;     // accesses of all threads in as long, at that rate
 };
 
 struct SnapshotPlan {
   Pattern pattern;
-  long before_ms = 0;  // over which the rate is measured that is then taken for granted
+  long before_ms = 0;  // before, and again at the end: the rate that should have been
   long settle_ms = 0;
 };
 

@@ -20,7 +20,7 @@ void measure(const Effort& effort, Report& report) {
   plan.heap_bytes = kGiB;
   plan.warm_up = false;
   plan.memory_bytes = static_cast<double>(kGiB) * 4.2;
-  plan.quick_pairs = 1;
+  plan.quick_pairs = 2;
   plan.full_pairs = 9;
   SnapshotPlan watch;
   watch.pattern.hot = Hot;

@@ -86,12 +86,12 @@ void Writers::run(Log& log, std::uint64_t seed) noexcept {
   }
 }
 
-double Writers::longest_gap_ns(double begin_ns, double end_ns) const {
-  double longest = 0;
+Writers::Gap Writers::longest_gap(double begin_ns, double end_ns) const {
+  Gap longest;
   for (const Log& log : logs_)
     for (const Gap& gap : log.gaps)
-      if (gap.end_ns > begin_ns && gap.begin_ns < end_ns)
-        longest = std::max(longest, gap.end_ns - gap.begin_ns);
+      if (gap.end_ns > begin_ns && gap.begin_ns < end_ns && gap.length_ns() > longest.length_ns())
+        longest = gap;
   return longest;
 }
 

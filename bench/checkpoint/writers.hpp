@@ -32,19 +32,20 @@ class Writers {
   /// Ends them. What follows is to be asked afterwards.
   void stop();
 
+  struct Gap {
+    double begin_ns = 0;
+    double end_ns = 0;
+    [[nodiscard]] double length_ns() const noexcept { return end_ns - begin_ns; }
+  };
   /// The longest time that a thread spent on kBatch accesses, of those batches that were under way
-  /// at some time between the two (as of now_ns()). Less than 20 us: 0.
-  [[nodiscard]] double longest_gap_ns(double begin_ns, double end_ns) const;
+  /// at some time between the two (as of now_ns()). Less than 20 us: none.
+  [[nodiscard]] Gap longest_gap(double begin_ns, double end_ns) const;
   /// Accesses of all threads, by the millisecond.
   [[nodiscard]] double accesses(double begin_ns, double end_ns) const;
 
   static constexpr int kBatch = 4;  // accesses between two looks at the clock
 
  private:
-  struct Gap {
-    double begin_ns;
-    double end_ns;
-  };
   struct alignas(128) Log {
     std::vector<Gap> gaps;
     std::vector<std::uint32_t> per_millisecond;
