@@ -2,13 +2,14 @@
 // table of 1 GiB; requests arrive at a fixed rate, whether it keeps up or not, and a request's
 // latency counts from its arrival: a stop delays all that arrive in it. The tail is over the
 // requests that arrive between the beginning of a save and its end.
-#include <sys/mman.h>
-
 #include <array>
+#include <atomic>
 #include <memory_resource>
 #include <random>
+#include <string>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
 #include "checkpoint/heaps.hpp"
 #include "checkpoint/questions.hpp"

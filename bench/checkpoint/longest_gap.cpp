@@ -51,15 +51,16 @@ void measure(const Effort& effort, Report& report) {
 
 Question question(const char* id, std::size_t size, const char* how, double target,
                   void (*measure)(const Effort&, Report&)) {
-  return {.id = id,
-          .asks = "the longest stop of any thread in a checkpoint of " + size_text(size) + how,
-          .ours = "longest stop, checkpoint of " + size_text(size) + how,
-          .rival = "fork(), child copies all to /dev/null",
-          .unit = "ns",
-          .target = target,
-          .measure = measure,
-          .scheduling = Scheduling::fair_group,
-          .bound = "a slice of the scheduler where threads and workers share CPUs"};
+  return {
+      .id = id,
+      .asks = "the longest stop of any thread in a checkpoint of " + size_text(size) + how,
+      .ours = "longest stop, checkpoint of " + size_text(size) + how,
+      .rival = "fork(), child copies all to /dev/null",
+      .unit = "ns",
+      .target = target,
+      .measure = measure,
+      .scheduling = Scheduling::fair_group,
+      .bound = "workers encode a buffer between two units, and share the CPUs with the threads"};
 }
 
 }  // namespace

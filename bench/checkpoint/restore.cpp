@@ -4,6 +4,7 @@
 #include <atomic>
 #include <optional>
 #include <random>
+#include <string>
 #include <thread>
 
 #include "checkpoint/heaps.hpp"

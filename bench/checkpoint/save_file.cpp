@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <string>
+
 #include "checkpoint/heaps.hpp"
 #include "checkpoint/image_file.hpp"
 #include "checkpoint/questions.hpp"

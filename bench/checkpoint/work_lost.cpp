@@ -54,15 +54,17 @@ void measure(const Effort& effort, Report& report) {
 
 Question question(const char* id, const char* where, double target,
                   void (*measure)(const Effort&, Report&)) {
-  return {.id = id,
-          .asks = std::string("work lost by a checkpoint of 1 GiB, accesses ") + where,
-          .ours = std::string("work lost, accesses ") + where,
-          .rival = "fork(), child copies all to /dev/null",
-          .unit = "ns",
-          .target = target,
-          .measure = measure,
-          .scheduling = Scheduling::fair_group,
-          .bound = "a unit of 256 KiB is copied and moved back for each first touch"};
+  return {
+      .id = id,
+      .asks = std::string("work lost by a checkpoint of 1 GiB, accesses ") + where,
+      .ours = std::string("work lost, accesses ") + where,
+      .rival = "fork(), child copies all to /dev/null",
+      .unit = "ns",
+      .target = target,
+      .measure = measure,
+      .scheduling = Scheduling::fair_group,
+      .bound =
+          "first touches wait for units of 256 KiB; then a fault for each tracked page written"};
 }
 
 }  // namespace
