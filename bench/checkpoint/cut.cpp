@@ -81,11 +81,12 @@ void measure_cut(const Effort& effort, Report& report) {
   plan.memory_bytes = static_cast<double>(Size) * (plan.anew ? 1.3 : 2.5) + 1e9;
   plan.quick_pairs = Size < kGiB ? 9 : HugePages ? 3 : 5;
   plan.full_pairs = Size > kGiB ? 3 : HugePages ? 9 : 25;
-  const int cuts = Size > kGiB ? 5 : 1;  // of one process
+  const int cuts = Size > kGiB ? 5 : 1;        // of one process
+  const int our_count = HugePages ? 5 : cuts;  // ours stay whole
   report.parameter("threads", Writers::kThreads);
   Notes notes({"writer_stall_ours_us", "writer_stall_rival_us", "huge_page_bytes_ours",
                "huge_page_bytes_rival"});
-  measure_sides(effort, report, plan, our_cuts(Size, options, cuts, report, notes),
+  measure_sides(effort, report, plan, our_cuts(Size, options, our_count, report, notes),
                 fork_cuts(Size, HugePages, cuts, notes));
   notes.report(report);
 }
