@@ -1,6 +1,7 @@
 // The modules that have benchmarks. A new one is a line here, and a folder in bench/.
 #include <array>
 
+#include "checkpoint/questions.hpp"
 #include "harness/question.hpp"
 #include "vm/questions.hpp"
 
@@ -8,7 +9,8 @@ namespace pagetrap::bench {
 
 std::span<const Module> modules() {
   // A list and not self-registering objects: a linker drops those from a static library.
-  static const std::array<Module, 1> kModules{Module{"vm", vm_questions}};
+  static const std::array<Module, 2> kModules{Module{"vm", vm_questions},
+                                              Module{"checkpoint", checkpoint_questions}};
   return kModules;
 }
 

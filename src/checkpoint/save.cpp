@@ -320,11 +320,16 @@ void Save::save_units(Territory& territory, std::size_t first, std::size_t end, 
   flush(territory, begin, end, buffer);
 }
 
+// In turns: a thread that wishes again at once gets the first free slot, and would always be served
+// before those behind it (a stop of 155 ms was seen).
 bool Save::serve_wish(Buffer& buffer) {
-  for (auto& slot : wishes_) {
-    if (slot.load(std::memory_order_relaxed) == 0) continue;
-    const std::uint64_t wish = slot.exchange(0, std::memory_order_acq_rel);
+  const std::size_t first = next_wish_.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < wishes_.size(); ++i) {
+    const std::size_t index = (first + i) % wishes_.size();
+    if (wishes_[index].load(std::memory_order_relaxed) == 0) continue;
+    const std::uint64_t wish = wishes_[index].exchange(0, std::memory_order_acq_rel);
     if (wish == 0) continue;
+    next_wish_.store(index + 1, std::memory_order_relaxed);
     Territory& territory = *parts_[(wish >> kWishPart) - 1].territory;
     const std::size_t unit = wish & ((std::uint64_t{1} << kWishPart) - 1);
     if (!territory.claim(unit)) continue;

@@ -107,9 +107,9 @@ class Save {
   std::atomic<std::uint32_t> phase_{static_cast<std::uint32_t>(Phase::preparing)};  // futex word
   std::atomic<std::uint32_t> events_{0};  // futex word: something for the workers
   std::atomic<std::size_t> open_units_{0};
-  std::atomic<std::size_t> cursor_{0};                   // units of all parts, in order
-  std::array<std::atomic<std::uint64_t>, 64> wishes_{};  // (part + 1) << 48 | unit; 0: none
-
+  std::atomic<std::size_t> cursor_{0};  // units of all parts, in order
+  std::array<std::atomic<std::uint64_t>, 64> wishes_{};
+  std::atomic<std::size_t> next_wish_{0};  // where to look first
   std::atomic<std::uint64_t> faults_{0};
   std::atomic<std::uint64_t> waits_{0};
   std::atomic<std::uint64_t> pages_scanned_{0};
