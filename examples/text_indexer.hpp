@@ -60,6 +60,12 @@ class Plan {
   std::size_t edits_ = 0;
 };
 
+/// No system call reads or writes the index, so faults may be served in the threads that have them,
+/// which is faster.
+inline pagetrap::checkpoint::CheckpointerOptions saving_options(bool incremental = true) {
+  return {.incremental = incremental, .kernel_accesses = false};
+}
+
 /// Writes the ledger: gates and cuts as the checkpointer takes them.
 class Bookkeeper {
  public:
@@ -69,9 +75,13 @@ class Bookkeeper {
 
   [[nodiscard]] pagetrap::checkpoint::Hooks hooks() {
     return {[this] {
-              record() = CutRecord{};  // its page is there when nobody may wait for it
+              CutRecord& cut = record();
+              cut = {};  // its page is there before anybody waits for it
               locks_.gate.close();
               closed_at_ = std::chrono::steady_clock::now();
+              // After the cut this would fault.
+              cut.applied = index_.applied;
+              cut.heap_bytes = arena_.used_bytes();
             },
             [this] { after_cut(); },
             {}};
@@ -86,8 +96,6 @@ class Bookkeeper {
  private:
   CutRecord& record() { return ledger_.records[ledger_.commits.load() % Ledger::kMost]; }
   void after_cut() {
-    record().applied = index_.applied;
-    record().heap_bytes = arena_.used_bytes();
     record().gate_us =
         std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - closed_at_)
             .count();
@@ -140,7 +148,7 @@ inline void index_documents(TextIndex& index, IndexLocks& locks, const Corpus& c
 inline void index_until(const Corpus& corpus, const IndexerOptions& options,
                         const std::atomic<bool>& stop) {
   const Records records(options.directory);
-  auto checkpointer = Checkpointer::create().value();
+  auto checkpointer = Checkpointer::create(saving_options()).value();
   auto& arena = *checkpointer.arena(kArena, options.capacity).value();
   auto& index =
       *arena.make<TextIndex>(arena.resource(), corpus.documents().size(), corpus.fingerprint());
@@ -269,7 +277,7 @@ inline Findings verify_restored(const Corpus& corpus, const std::string& directo
     return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
   };
   Findings findings;
-  auto checkpointer = Checkpointer::create().value();
+  auto checkpointer = Checkpointer::create(saving_options()).value();
   const auto begin = Clock::now();
   findings.generation = checkpointer.restore(directory, mode).value().generation;
   auto& index = *checkpointer.find_arena(kArena)->root<TextIndex>();

@@ -314,7 +314,7 @@ TwinFigures measure(TextIndex& index, IndexLocks& locks, const Corpus& corpus, B
 /// In an arena. With `incremental` the first, full image is not counted.
 inline TwinFigures measure_pagetrap(const Corpus& corpus, const TwinOptions& options,
                                     bool incremental) {
-  auto checkpointer = Checkpointer::create({.incremental = incremental}).value();
+  auto checkpointer = Checkpointer::create(saving_options(incremental)).value();
   auto& arena = *checkpointer.arena(kArena, std::size_t{4} << 30).value();
   auto& index =
       *arena.make<TextIndex>(arena.resource(), corpus.documents().size(), corpus.fingerprint());
