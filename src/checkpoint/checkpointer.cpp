@@ -187,6 +187,7 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   settings.extra_memory =
       options.extra_memory != 0 ? options.extra_memory : std::max(kLeastExtra, heap / 10);
   settings.wait_for_all = wait_for_all;
+  settings.dawdle_us = dawdle_us;
   settings.progress = save_options.progress;
 
   info.regions = image_regions();

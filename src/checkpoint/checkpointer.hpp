@@ -31,7 +31,8 @@ struct CheckpointerState {
   std::uintptr_t next_address = 0;
   Hooks hooks;
   std::unique_ptr<LazyLoad> lazy;
-  bool wait_for_all = true;  // false: the negative control of the consistency test
+  bool wait_for_all = true;  // this and the next: Save::Settings
+  unsigned dawdle_us = 0;
 
   // The last image that was committed: the parent of the next.
   ImageId last{};
@@ -44,6 +45,7 @@ struct CheckpointerState {
   bool series_ends = false;
   std::thread series;
 
+  static CheckpointerState& of(Checkpointer& checkpointer) noexcept { return *checkpointer.state_; }
   Result<Arena*> make_arena(const std::string& name, std::size_t capacity, std::uintptr_t at);
   Result<Done> add(const std::string& name, PageRange range);
   /// `at_cut` is called when the cut has been taken or has failed.

@@ -32,6 +32,7 @@ Result<RegionOptions> region_options(Cut cut, const CheckpointerOptions& options
   const auto backend = userfaultfd_for(made.faults, options);
   if (!backend) return backend.error();
   made.backend = *backend;
+  made.kernel_accesses = *backend == BackendId::uffd_thread;
   if (cut == Cut::lift) {
     if (!has_feature("uffd.event_remap") || !has_feature("mremap_dontunmap"))
       return Error{

@@ -1,6 +1,7 @@
 #include "checkpoint/save.hpp"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -102,6 +103,7 @@ Result<Done> Save::cut(double& frozen_us) {
       }
     }
     territory.set_taken();
+    if (settings_.dawdle_us != 0) ::usleep(settings_.dawdle_us);
     ++taken;
   }
   frozen_us = static_cast<double>(sys::monotonic_nanoseconds() - started) / 1e3;

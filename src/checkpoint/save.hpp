@@ -31,7 +31,10 @@ class Save {
   struct Settings {
     unsigned threads = 1;
     std::size_t extra_memory = 0;
-    bool wait_for_all = true;  // false: the negative control of the consistency test
+    // For the consistency test: its negative control does not wait for all cuts, and both dawdle
+    // between one region's and the next.
+    bool wait_for_all = true;
+    unsigned dawdle_us = 0;
     Progress progress;
   };
 

@@ -51,7 +51,8 @@ class PAGETRAP_API Arena {
   }
   void set_root(void* object) noexcept;
 
-  /// A T in the arena. Ends with destroy(), or with the arena, without a destructor call.
+  /// A T in the arena; a std::pmr container gets resource() by itself. Ends with destroy(), or with
+  /// the arena, without a destructor call.
   template <class T, class... Arguments>
   T* make(Arguments&&... arguments) {
     return std::pmr::polymorphic_allocator<>(resource())

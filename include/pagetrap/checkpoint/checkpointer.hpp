@@ -147,6 +147,7 @@ class PAGETRAP_API Checkpointer {
   [[nodiscard]] Arena* find_arena(const std::string& name) const noexcept;
 
  private:
+  friend struct CheckpointerState;
   explicit Checkpointer(std::unique_ptr<CheckpointerState> state) noexcept;
   std::unique_ptr<CheckpointerState> state_;
 };

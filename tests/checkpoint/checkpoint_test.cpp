@@ -1,0 +1,299 @@
+// Saving: what is in an image, what goes wrong, who is disturbed.
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <cstring>
+#include <thread>
+
+#include "checkpoint/slow_sink.hpp"
+#include "checkpoint/support.hpp"
+#include "sys/injection.hpp"
+
+namespace pagetrap::checkpoint {
+namespace {
+
+constexpr std::size_t kHeap = std::size_t{8} << 20;
+
+class Saves : public ::testing::TestWithParam<Way> {
+ protected:
+  void SetUp() override {
+    CheckpointerOptions options = options_for(GetParam());
+    auto made = Checkpointer::create(options);
+    if (!made) GTEST_SKIP() << describe(made.error());
+    checkpointer_.emplace(std::move(*made));
+    arena_ = checkpointer_->arena("heap", 2 * kHeap).value();
+    heap_ = static_cast<unsigned char*>(arena_->resource()->allocate(kHeap, 4096));
+    for (std::size_t i = 0; i < kHeap; ++i) heap_[i] = pattern(i);
+  }
+  static unsigned char pattern(std::size_t i) {
+    return static_cast<unsigned char>(i * 7 + (i >> 12) + 1);
+  }
+  std::vector<unsigned char> saved_heap(const std::string& path) {
+    const auto offset =
+        static_cast<std::size_t>(reinterpret_cast<std::byte*>(heap_) - arena_->range().base);
+    const auto all = contents(path, "heap", offset + kHeap);
+    std::vector<unsigned char> heap(kHeap);
+    std::memcpy(heap.data(), all.data() + offset, kHeap);
+    return heap;
+  }
+  Result<Statistics> save(const std::string& path, const SaveOptions& how = {}) {
+    auto sink = file_sink(path);
+    if (!sink) return sink.error();
+    return checkpointer_->checkpoint(**sink, how);
+  }
+  bool heap_is_whole() {
+    for (std::size_t i = 0; i < kHeap; ++i)
+      if (heap_[i] != pattern(i)) return false;
+    return true;
+  }
+  std::optional<Checkpointer> checkpointer_;
+  Arena* arena_ = nullptr;
+  unsigned char* heap_ = nullptr;
+  Folder folder_;
+};
+
+TEST_P(Saves, AnIncrementHasWhatWasWritten) {
+  const auto full = save(folder_.file("a.ckpt"));
+  ASSERT_TRUE(full) << describe(full.error());
+  EXPECT_GE(full->pages_written + full->pages_duplicate, kHeap / page_size());
+  EXPECT_EQ(full->parent, ImageId{});
+  EXPECT_EQ(full->generation, 1U);
+  for (std::size_t page = 3; page < kHeap / page_size(); page += 100) heap_[page * page_size()] = 1;
+  std::memset(heap_ + 50 * page_size(), 0, page_size());
+  const auto next = save(folder_.file("b.ckpt"));
+  ASSERT_TRUE(next) << describe(next.error());
+  EXPECT_EQ(next->generation, 2U);
+  const std::vector<unsigned char> now(heap_, heap_ + kHeap);
+  EXPECT_EQ(saved_heap(folder_.file("b.ckpt")), now);
+  if (checkpointer_->tracks_writes()) {
+    EXPECT_EQ(next->parent, full->id);
+    // And the allocator's first pages.
+    EXPECT_LE(next->pages_written, kHeap / page_size() / 100 + 1 + 4);
+    EXPECT_GE(next->pages_zero, 1U);
+    EXPECT_GE(next->pages_skipped_parent, kHeap / page_size() / 2);
+  } else {
+    EXPECT_EQ(next->parent, ImageId{});
+  }
+  SaveOptions all;
+  all.full = true;
+  EXPECT_EQ(save(folder_.file("c.ckpt"), all).value().parent, ImageId{});
+  EXPECT_EQ(saved_heap(folder_.file("c.ckpt")), now);
+}
+
+TEST_P(Saves, AFailedSaveHarmsNothingAndTheNextIsFull) {
+  ASSERT_TRUE(save(folder_.file("a.ckpt")));
+  heap_[kHeap / 2] ^= 1;
+  SlowSink broken(file_sink(folder_.file("a.ckpt")).value(), ENOSPC);
+  broken.let_go();
+  const auto refused = checkpointer_->checkpoint(broken);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().number, ENOSPC);
+  EXPECT_TRUE(broken.abandoned);
+  EXPECT_FALSE(broken.committed);
+  heap_[kHeap / 2] ^= 1;
+  EXPECT_TRUE(heap_is_whole());
+  EXPECT_TRUE(verify(folder_.file("a.ckpt")));
+  const auto next = save(folder_.file("b.ckpt"));
+  ASSERT_TRUE(next) << describe(next.error());
+  EXPECT_EQ(next->parent, ImageId{});
+  EXPECT_EQ(saved_heap(folder_.file("b.ckpt")), (std::vector<unsigned char>(heap_, heap_ + kHeap)));
+}
+
+TEST_P(Saves, ACancelledSaveIsAnError) {
+  SaveOptions how;
+  how.progress = [](std::uint64_t, std::uint64_t) { return false; };
+  const auto refused = save(folder_.file("a.ckpt"), how);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().number, ECANCELED);
+  EXPECT_FALSE(std::filesystem::exists(folder_.file("a.ckpt")));
+  EXPECT_TRUE(heap_is_whole());
+}
+
+TEST_P(Saves, TheCutMayBeRefused) {
+  for (const sys::Call call : {sys::Call::mremap, sys::Call::uffd_write_protect}) {
+    sys::inject(call, ENOMEM);
+    const auto refused = save(folder_.file("a.ckpt"));
+    sys::inject(sys::Call::none, 0);
+    if (refused) continue;  // the other cut's call
+    EXPECT_EQ(refused.error().number, ENOMEM);
+    EXPECT_TRUE(heap_is_whole());
+    heap_[0] = pattern(0);
+  }
+  ASSERT_TRUE(save(folder_.file("b.ckpt")));
+  EXPECT_TRUE(heap_is_whole());
+}
+
+// Whatever the scan, the way back or the wake-up refuse: an error, and nothing is lost.
+TEST_P(Saves, ErrorsInTheMiddleGiveEverythingBack) {
+  for (int skip = 0; skip < 20; ++skip) {
+    sys::inject(sys::Call::pagemap_scan, ENOMEM, skip);
+    const auto refused = save(folder_.file("a.ckpt"));
+    sys::inject(sys::Call::none, 0);
+    if (refused) continue;
+    EXPECT_EQ(refused.error().number, ENOMEM) << describe(refused.error());
+    EXPECT_TRUE(heap_is_whole()) << skip;
+  }
+  ASSERT_TRUE(save(folder_.file("b.ckpt")));
+}
+
+// Threads go on while the sink stands still, and the image is of the cut.
+TEST_P(Saves, ThreadsGoOnWhileTheSinkStandsStill) {
+  const std::vector<unsigned char> before(heap_, heap_ + kHeap);
+  auto sink = std::make_unique<SlowSink>(file_sink(folder_.file("a.ckpt")).value());
+  SlowSink& slow = *sink;
+  auto saving = checkpointer_->checkpoint_async(std::move(sink));
+  slow.wait_until_stopped();
+  std::thread helper;
+  if (checkpointer_->serves_kernel_accesses()) {
+    // The only worker stands still: who is asleep in the kernel has to wait for it.
+    helper = std::thread([&] {
+      ::usleep(50'000);
+      slow.let_go();
+    });
+  }
+  // The last units are not saved yet; the buffers are enough for them.
+  for (std::size_t i = kHeap / 2; i < kHeap; i += page_size()) heap_[i] = 0xaa;
+  slow.let_go();
+  if (helper.joinable()) helper.join();
+  const auto saved = saving.get();
+  ASSERT_TRUE(saved) << describe(saved.error());
+  EXPECT_GT(saved->faults, 0U);
+  EXPECT_EQ(saved_heap(folder_.file("a.ckpt")), before);
+  for (std::size_t i = kHeap / 2; i < kHeap; i += page_size()) EXPECT_EQ(heap_[i], 0xaa);
+}
+
+TEST_P(Saves, HooksAndAllocationsDuringASave) {
+  std::atomic<int> order{0};
+  Hooks hooks;
+  hooks.before_cut = [&] { EXPECT_EQ(order.exchange(1), 0); };
+  hooks.after_cut = [&] {
+    EXPECT_EQ(order.exchange(2), 1);
+    heap_[5] = 77;  // may touch what is being saved
+  };
+  checkpointer_->set_hooks(hooks);
+  std::atomic<bool> stop{false};
+  std::thread allocates([&] {
+    std::pmr::vector<std::pmr::vector<int>> many(arena_->resource());
+    while (!stop) {
+      many.emplace_back(1000, 7);
+      if (many.size() > 500) many.clear();
+    }
+  });
+  for (int i = 0; i < 20; ++i) {
+    order = 0;
+    const auto saved = save(folder_.file("a.ckpt"));
+    EXPECT_TRUE(saved) << describe(saved.error());
+    EXPECT_EQ(order.load(), 2);
+  }
+  stop = true;
+  allocates.join();
+  EXPECT_EQ(heap_[5], 77);
+}
+
+TEST_P(Saves, AddedRegionsAreOfTheSameInstant) {
+  constexpr std::size_t kSize = std::size_t{2} << 20;
+  auto* const mapped = static_cast<unsigned char*>(
+      ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(mapped, MAP_FAILED);
+  std::memset(mapped, 9, kSize);
+  const PageRange range{reinterpret_cast<std::byte*>(mapped), pages_for(kSize)};
+  ASSERT_TRUE(checkpointer_->add_region("extra", range));
+  EXPECT_FALSE(checkpointer_->add_region("extra", range));
+  for (int i = 0; i < 2; ++i) {
+    mapped[i] = static_cast<unsigned char>(i + 1);
+    const auto saved = save(folder_.file(std::to_string(i) + ".ckpt"));
+    ASSERT_TRUE(saved) << describe(saved.error());
+    const auto image = contents(folder_.file(std::to_string(i) + ".ckpt"), "extra", kSize);
+    EXPECT_EQ(std::memcmp(image.data(), mapped, kSize), 0);
+  }
+  checkpointer_.reset();
+  std::memset(mapped, 1, kSize);  // nothing of ours is left on it
+  ::munmap(mapped, kSize);
+}
+
+// A child made in the middle of a save has all the memory, and can save it itself.
+TEST_P(Saves, AForkInTheMiddleOfASave) {
+  auto sink = std::make_unique<SlowSink>(file_sink(folder_.file("a.ckpt")).value());
+  SlowSink& slow = *sink;
+  auto saving = checkpointer_->checkpoint_async(std::move(sink));
+  slow.wait_until_stopped();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(20);
+    for (std::size_t i = 0; i < kHeap; ++i)
+      if (heap_[i] != pattern(i)) ::_exit(1);
+    for (std::size_t i = 0; i < kHeap; i += page_size()) heap_[i] = 3;
+    ::_exit(0);
+  }
+  slow.let_go();
+  const auto saved = saving.get();
+  EXPECT_TRUE(saved) << describe(saved.error());
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_TRUE(heap_is_whole());
+  EXPECT_EQ(saved_heap(folder_.file("a.ckpt")), (std::vector<unsigned char>(heap_, heap_ + kHeap)));
+}
+
+TEST_P(Saves, ASeriesKeepsItsGenerations) {
+  std::atomic<unsigned> done{0};
+  std::atomic<unsigned> failures{0};
+  PeriodicOptions series;
+  series.directory = folder_.path();
+  series.name = "state";
+  series.every = std::chrono::milliseconds(20);
+  series.keep = 2;
+  series.full_every = 3;
+  series.done = [&](const Result<Statistics>& saved) {
+    if (!saved) failures.fetch_add(1);
+    done.fetch_add(1);
+  };
+  ASSERT_TRUE(checkpointer_->start_periodic(series));
+  while (done < 8) {
+    heap_[0] = pattern(0);
+    ::usleep(1000);
+  }
+  checkpointer_->stop_periodic();
+  EXPECT_EQ(failures.load(), 0U);
+  unsigned images = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+    EXPECT_TRUE(verify(entry.path().string())) << entry.path();
+    ++images;
+  }
+  EXPECT_GE(images, 2U);
+  EXPECT_LE(images, 5U);
+  series.directory = folder_.file("none");
+  EXPECT_FALSE(checkpointer_->start_periodic(series));
+}
+
+INSTANTIATE_TEST_SUITE_P(Checkpoint, Saves, ::testing::ValuesIn(kWays), way_name);
+
+TEST(Refusals, OfACutThatIsNotToBeHad) {
+  CheckpointerOptions options;
+  options.cut = Cut::protection_key;
+  const auto made = Checkpointer::create(options);
+  if (made) GTEST_SKIP() << "it is";
+  EXPECT_EQ(made.error().number, ENOTSUP);
+}
+
+TEST(HugePages, AreSavedAndStay) {
+  CheckpointerOptions options;
+  options.huge_pages = true;
+  auto made = Checkpointer::create(options);
+  if (!made) GTEST_SKIP() << describe(made.error());
+  EXPECT_EQ(made->cut(), Cut::write_protect);
+  Arena& arena = *made->arena("heap", std::size_t{64} << 20).value();
+  constexpr std::size_t kSize = std::size_t{32} << 20;
+  auto* const heap = static_cast<unsigned char*>(arena.resource()->allocate(kSize, 4096));
+  for (std::size_t i = 0; i < kSize; ++i) heap[i] = static_cast<unsigned char>(i * 13 + (i >> 12));
+  const Folder folder;
+  auto sink = file_sink(folder.file("a.ckpt")).value();
+  ASSERT_TRUE(made->checkpoint(*sink));
+  const auto offset =
+      static_cast<std::size_t>(reinterpret_cast<std::byte*>(heap) - arena.range().base);
+  const auto image = contents(folder.file("a.ckpt"), "heap", offset + kSize);
+  EXPECT_EQ(std::memcmp(image.data() + offset, heap, kSize), 0);
+}
+
+}  // namespace
+}  // namespace pagetrap::checkpoint

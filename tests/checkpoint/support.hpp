@@ -1,0 +1,83 @@
+// What the tests of checkpoints share: the kinds of cut that this machine has, a folder that goes
+// away, and the contents of an image without a restore.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <pagetrap/checkpoint/checkpoint.hpp>
+
+#include "checkpoint/image/chain.hpp"
+
+namespace pagetrap::checkpoint {
+
+/// A way to take cuts.
+struct Way {
+  const char* name;
+  Cut cut;
+  bool kernel_accesses;
+};
+inline constexpr Way kWays[] = {
+    {"lift_in_thread", Cut::lift, false},
+    {"lift_by_handlers", Cut::lift, true},
+    {"write_protect_in_thread", Cut::write_protect, false},
+    {"write_protect_by_handlers", Cut::write_protect, true},
+};
+inline std::string way_name(const ::testing::TestParamInfo<Way>& info) { return info.param.name; }
+
+inline CheckpointerOptions options_for(const Way& way) {
+  CheckpointerOptions options;
+  options.cut = way.cut;
+  options.kernel_accesses = way.kernel_accesses;
+  return options;
+}
+
+/// An empty folder, removed at the end.
+class Folder {
+ public:
+  Folder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "pagetrap-XXXXXX").string();
+    path_ = ::mkdtemp(pattern.data());
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// The first `length` bytes of a region as the image at `path` and its parents have them.
+inline std::vector<std::byte> contents(const std::string& path, const std::string& region,
+                                       std::size_t length) {
+  std::vector<std::byte> all(length);
+  auto chain = Chain::open(path);
+  EXPECT_TRUE(chain) << (chain ? "" : describe(chain.error()));
+  if (!chain) return all;
+  const auto& regions = (*chain)->info().regions;
+  std::vector<std::byte> pages(512 * page_size());
+  std::vector<std::byte> scratch;
+  for (const ChainBlock& block : (*chain)->blocks()) {
+    const auto loaded =
+        (*chain)->load(block, std::span(pages).first(block.pages * page_size()), scratch);
+    EXPECT_TRUE(loaded) << (loaded ? "" : describe(loaded.error()));
+    for (const ChainPiece& piece : (*chain)->pieces(block)) {
+      const std::size_t at = piece.first_page * page_size();
+      if (regions[piece.region].name != region || at >= length) continue;
+      std::copy_n(pages.begin() + static_cast<std::ptrdiff_t>(piece.page_in_block * page_size()),
+                  std::min(piece.pages * page_size(), length - at),
+                  all.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+  }
+  return all;
+}
+
+}  // namespace pagetrap::checkpoint
