@@ -82,7 +82,8 @@ enum class RestoreMode : std::uint8_t {
   eager,   // all of it is read and checked before the call returns
   mapped,  // all of it is read and checked; pages are put in place from the page cache as for lazy
   lazy,    // returns at once; pages come when they are touched, and by and by. One that turns out
-           // damaged when it is touched is a SIGBUS or SIGSEGV there, with a line on stderr
+           // damaged when it is touched is a SIGBUS or SIGSEGV there, with a line on stderr. As
+           // eager where the cut is write_protect: those pages do not fault when they are absent
 };
 
 struct PeriodicOptions {
