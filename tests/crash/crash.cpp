@@ -96,6 +96,7 @@ class Campaign {
 
   void round(std::uint64_t number) {
     const std::uint64_t random = mix(options_.child.seed, number + (std::uint64_t{1} << 40));
+    if (number % kFresh == 0) start_afresh();
     const std::set<std::string> left = half_images();
     ledger_.ready.store(false);
     ledger_.restored.store(0);
@@ -104,7 +105,7 @@ class Campaign {
     const std::uint64_t known = ledger_.committed.load();
     const pid_t child = start(number);
     // One in eight may not even restore.
-    const bool early = number > 0 && random % 8 == 0;
+    const bool early = number % kFresh != 0 && random % 8 == 0;
     if (!early) wait_until_ready(child);
     std::this_thread::sleep_for(
         std::chrono::microseconds((random >> 8) % (early ? 60'000 : 150'000)));
@@ -133,6 +134,16 @@ class Campaign {
   [[nodiscard]] const Tally& tally() const { return tally_; }
 
  private:
+  // Arbitrary. What the counter leads to is worked out from the beginning in each run.
+  static constexpr std::uint64_t kFresh = 100;
+
+  void start_afresh() {
+    for (const auto& entry : std::filesystem::directory_iterator(options_.child.directory))
+      std::filesystem::remove(entry.path());
+    ledger_.committed.store(0);
+    there_.clear();
+  }
+
   [[noreturn]] static void fail(const std::string& what) { throw std::runtime_error(what); }
 
   std::string what_it_said(int status) const {
@@ -199,18 +210,19 @@ class Campaign {
       if (!good) fail(file + ": " + pagetrap::describe(good.error()));
       there.insert(good->generation);
     }
+    // One more may be complete than the program lived to know of.
     const std::uint64_t committed = ledger_.committed.load();
-    const std::uint64_t keep = std::min(committed, ledger_.keep.load());
+    const std::uint64_t newest = there.empty() ? 0 : *there.rbegin();
+    if (newest < committed)
+      fail("generation " + std::to_string(committed) + " was complete and is lost");
+    if (newest > committed + 1) fail("there is a generation that nobody made");
+    if (newest == committed + 1) ++tally_.unknown;
     // What an earlier run with a smaller `keep` removed was not there before either.
-    for (std::uint64_t i = 0; i < keep; ++i)
-      if (!there.contains(committed - i) &&
-          (committed - i > known || there_.contains(committed - i)))
-        fail("generation " + std::to_string(committed - i) + " of " + std::to_string(committed) +
-             " was complete and is lost");
+    for (std::uint64_t i = 1; i < std::min(newest, ledger_.keep.load()); ++i)
+      if (!there.contains(newest - i) && (newest - i > known || there_.contains(newest - i)))
+        fail("generation " + std::to_string(newest - i) + " was to be kept beside " +
+             std::to_string(newest) + " and is lost");
     there_ = there;
-    if (there.empty()) return;
-    if (*there.rbegin() > committed + 1) fail("there is a generation that nobody made");
-    if (*there.rbegin() == committed + 1) ++tally_.unknown;
   }
 
   const Options& options_;
