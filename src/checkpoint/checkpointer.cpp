@@ -265,6 +265,8 @@ Checkpointer& Checkpointer::operator=(Checkpointer&& other) noexcept {
 Checkpointer::~Checkpointer() {
   if (state_ == nullptr) return;
   stop_periodic();
+  // A checkpoint_async() that is under way.
+  { const std::lock_guard until_over(state_->control); }
   if (state_->lazy != nullptr) {
     state_->lazy->stop();
     state_->lazy.reset();

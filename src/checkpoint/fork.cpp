@@ -2,9 +2,13 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <mutex>
+#include <new>
+#include <thread>
 #include <vector>
 
+#include "checkpoint/arena.hpp"
 #include "checkpoint/checkpointer.hpp"
 
 namespace pagetrap {
@@ -22,12 +26,32 @@ ForkList& fork_list() {
   return *the_list;
 }
 
-void before_fork() { fork_list().lock.lock(); }
-void in_parent() { fork_list().lock.unlock(); }
+template <class Change>
+void for_each_arena(Change change) {
+  for (CheckpointerState* const state : fork_list().all)
+    for (ArenaState* const arena : state->arena_of)
+      if (arena != nullptr) change(*arena);
+}
+
+// The arenas' locks as well: no allocation is half done in the child, and no cut half taken.
+void before_fork() {
+  fork_list().lock.lock();
+  for_each_arena([](ArenaState& arena) { arena.lock_all(); });
+}
+void in_parent() {
+  for_each_arena([](ArenaState& arena) { arena.unlock_all(); });
+  fork_list().lock.unlock();
+}
 void in_child() {
+  for_each_arena([](ArenaState& arena) { arena.unlock_all(); });
   for (CheckpointerState* const state : fork_list().all) {
     if (Save* const save = state->running.exchange(nullptr)) save->abandon_in_child();
     state->last = {};
+    // Whoever held these is not here, nor the thread of the series.
+    new (&state->control) std::mutex;
+    new (&state->series_lock) std::mutex;
+    new (&state->series_changed) std::condition_variable;
+    new (&state->series) std::thread;  // not detach(): its stack may be another thread's by now
   }
   fork_list().lock.unlock();
 }
