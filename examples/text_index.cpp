@@ -138,11 +138,10 @@ void print_corpus(const Corpus& corpus) {
 
 void print_cut(std::uint64_t number, const example::CutRecord& cut) {
   std::printf("checkpoint  %2" PRIu64
-              "  %-9s %6.1f MiB of %.1f in %4.0f ms; cut %3.0f us, locks "
-              "held %4.0f us; %" PRIu64 " faults, %.1f MiB extra\n",
+              "  %-9s %5.1f of %.1f MiB, on disk after %4.0f ms; cut %4.0f us; "
+              "%" PRIu64 " faults\n",
               number, cut.incremental ? "increment" : "full", mebibytes(cut.image_bytes),
-              mebibytes(cut.heap_bytes), cut.save_us / 1e3, cut.frozen_us, cut.gate_us, cut.faults,
-              mebibytes(cut.extra_bytes));
+              mebibytes(cut.heap_bytes), cut.save_us / 1e3, cut.frozen_us, cut.faults);
 }
 
 IndexerOptions indexer(const Options& options, const std::string& directory) {

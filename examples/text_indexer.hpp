@@ -155,7 +155,7 @@ inline void index_until(const Corpus& corpus, const IndexerOptions& options,
   arena.set_root(&index);
 
   IndexLocks locks;
-  Bookkeeper keeper(index, locks, *records.ledger.operator->(), arena);
+  Bookkeeper keeper(index, locks, *records.ledger, arena);
   checkpointer.set_hooks(keeper.hooks());
   pagetrap::checkpoint::PeriodicOptions series;
   series.directory = options.directory;
@@ -168,7 +168,7 @@ inline void index_until(const Corpus& corpus, const IndexerOptions& options,
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < kIndexers; ++i)
       threads.emplace_back([&, i] {
-        index_documents(index, locks, corpus, i, *records.journals[i].operator->(), options, stop);
+        index_documents(index, locks, corpus, i, *records.journals[i], options, stop);
       });
   }
   checkpointer.stop_periodic();

@@ -37,6 +37,7 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   T* operator->() const { return content_; }
+  T& operator*() const { return *content_; }
 
  private:
   T* content_ = nullptr;

@@ -113,7 +113,8 @@ void compare_saves(const example::Corpus& corpus, const TourPace& pace) {
       milliseconds(full.stall_us) + ", fork() for " + milliseconds(forked.stall_us) +
       ", and fork()'s time grows with the heap. After it, a thread that touches what is not saved "
       "yet saves 256 KiB first: the slowest update is one that touches a great deal at once. "
-      "The instructions are a test in every write, which the program must have; they copy less, and "
+      "The instructions are a test in every write, which the program must have; they copy less, "
+      "and "
       "stop threads for a lock only. They and fork() write the postings, an image all memory.");
 }
 
