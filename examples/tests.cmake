@@ -41,6 +41,17 @@ if(NOT PAGETRAP_SANITIZE)
   pagetrap_example_test(sqrt_table.whole_tebibyte sqrt_table --pages 3 --threads 4 --seconds 0.5)
 endif()
 
+if(TARGET text_index)
+  pagetrap_example_test(text_index text_index --megabytes 4 --seconds 1.5 --every 300)
+  pagetrap_example_test(text_index.crash text_index --megabytes 4 --every 200 --crash)
+  set_tests_properties(examples.text_index.crash PROPERTIES PASS_REGULAR_EXPRESSION
+    "SIGKILL +in the middle.*lazily.*: 0 differences.*eagerly.*: 0 differences.*verdict +the restored")
+  pagetrap_example_test(text_index.compare text_index --megabytes 2 --compare)
+  pagetrap_example_test(text_index.usage text_index --megabytes 0)
+  set_tests_properties(examples.text_index.usage PROPERTIES PASS_REGULAR_EXPRESSION
+    "usage: text_index")
+endif()
+
 add_test(NAME examples.readme_quotes COMMAND "${CMAKE_COMMAND}"
   -D "ROOT=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_SOURCE_DIR}/check_quotes.cmake")
 set_tests_properties(examples.readme_quotes PROPERTIES LABELS examples TIMEOUT 20)

@@ -413,6 +413,8 @@ void CheckpointerState::run_series(const PeriodicOptions& series_options) {
 
 Result<Done> Checkpointer::start_periodic(PeriodicOptions options) {
   stop_periodic();
+  if (state_->series.joinable())
+    return Error{"Checkpointer::start_periodic", EDEADLK, {}, "not from the series' own `done`"};
   if (options.every.count() <= 0)
     return Error{"Checkpointer::start_periodic", EINVAL, {}, "every: a time that is more than 0"};
   if (const auto readable = generations(options.directory, options.name); !readable)
@@ -430,7 +432,7 @@ void Checkpointer::stop_periodic() noexcept {
     state_->series_ends = true;
   }
   state_->series_changed.notify_all();
-  state_->series.join();
+  if (state_->series.get_id() != std::this_thread::get_id()) state_->series.join();
 }
 
 }  // namespace checkpoint

@@ -27,12 +27,10 @@ class KeyCut final : public CutMethod {
   Result<std::size_t> pages(PageRange part, bool written, std::span<PageRange> out) noexcept
       PAGETRAP_SIGNAL_SAFE override {
     if (written) return page_map_.scan(part, sys::PagesThat::were_written, out);
-    if (region_.dirty_form() == DirtyForm::scan) {
-      // Arms them, so that the next time only what was written since is found.
-      if (auto armed = page_map_.scan(part, sys::PagesThat::were_written, out); !armed)
-        return armed.error();
-    }
-    return page_map_.scan(part, sys::PagesThat::are_there, out);
+    // Armed, so that the next time only what was written since is found.
+    const bool tracks = region_.dirty_form() == DirtyForm::scan;
+    return page_map_.scan(
+        part, tracks ? sys::PagesThat::are_there_to_arm : sys::PagesThat::are_there, out);
   }
   Result<Done> release(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE override {
     return region_.thaw(part);

@@ -29,11 +29,9 @@ class LiftCut final : public CutMethod {
   Result<std::size_t> pages(PageRange part, bool written, std::span<PageRange> out) noexcept
       PAGETRAP_SIGNAL_SAFE override {
     if (written) return lift_->pages(part, LiftedPages::written, out);
-    if (region_.dirty_form() == DirtyForm::scan) {
-      // Arms them, so that the next time only what was written since is found.
-      if (auto armed = lift_->pages(part, LiftedPages::written, out); !armed) return armed.error();
-    }
-    return lift_->pages(part, LiftedPages::there, out);
+    // Armed, so that the next time only what was written since is found.
+    const bool tracks = region_.dirty_form() == DirtyForm::scan;
+    return lift_->pages(part, tracks ? LiftedPages::armed : LiftedPages::there, out);
   }
   Result<Done> release(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE override {
     const auto moved = lift_->put_back(part);

@@ -2,9 +2,13 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <mutex>
+#include <new>
+#include <thread>
 #include <vector>
 
+#include "checkpoint/arena.hpp"
 #include "checkpoint/checkpointer.hpp"
 
 namespace pagetrap {
@@ -22,37 +26,38 @@ ForkList& fork_list() {
   return *the_list;
 }
 
-// Nobody is half-way through an allocation, and no page is still to come: the threads that do that
-// do not exist in the child.
+template <class Change>
+void for_each_arena(Change change) {
+  for (CheckpointerState* const state : fork_list().all)
+    for (ArenaState* const arena : state->arena_of)
+      if (arena != nullptr) change(*arena);
+}
+
+// The arenas' locks as well: no allocation is half done in the child, and no cut half taken. And no
+// page is still to come: the threads that bring it do not exist there.
 void before_fork() {
   fork_list().lock.lock();
-  for (CheckpointerState* const state : fork_list().all) {
-    // Its errors are for finish_restore(); a damaged page is a damaged page in the child too.
+  // Its errors are for finish_restore(); a damaged page is one in the child too.
+  for (CheckpointerState* const state : fork_list().all)
     if (state->lazy != nullptr) static_cast<void>(state->lazy->wait());
-    for (ArenaState* const arena : state->arena_of)
-      if (arena != nullptr) arena->lock_all();
-  }
+  for_each_arena([](ArenaState& arena) { arena.lock_all(); });
 }
-
-void unlock_all() {
-  for (CheckpointerState* const state : fork_list().all) {
-    for (ArenaState* const arena : state->arena_of)
-      if (arena != nullptr) arena->unlock_all();
-  }
+void in_parent() {
+  for_each_arena([](ArenaState& arena) { arena.unlock_all(); });
   fork_list().lock.unlock();
 }
-
 void in_child() {
+  for_each_arena([](ArenaState& arena) { arena.unlock_all(); });
   for (CheckpointerState* const state : fork_list().all) {
-    if (Save* const save = state->running.exchange(nullptr)) {
-      save->abandon_in_child();
-      // Its thread held this, and is not here.
-      new (&state->control) std::mutex;
-    }
+    if (Save* const save = state->running.exchange(nullptr)) save->abandon_in_child();
     state->last = {};
-    if (state->series.joinable()) state->series.detach();
+    // Whoever held these is not here, nor the thread of the series.
+    new (&state->control) std::mutex;
+    new (&state->series_lock) std::mutex;
+    new (&state->series_changed) std::condition_variable;
+    new (&state->series) std::thread;  // not detach(): its stack may be another thread's by now
   }
-  unlock_all();
+  fork_list().lock.unlock();
 }
 
 }  // namespace
@@ -60,7 +65,7 @@ void in_child() {
 std::unique_lock<std::mutex> fork_waits() { return std::unique_lock(fork_list().lock); }
 
 Result<Done> handle_fork() {
-  static const int error = ::pthread_atfork(before_fork, unlock_all, in_child);
+  static const int error = ::pthread_atfork(before_fork, in_parent, in_child);
   if (error != 0) return Error{"pthread_atfork", error};
   return Done{};
 }

@@ -89,10 +89,14 @@ Result<ImageInfo> CheckpointerState::restore_file(const std::string& path, Resto
     if (const auto emptied = empty(*place); !emptied) return emptied.error();
   const unsigned threads =
       options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
-  if (mode == RestoreMode::eager) {
+  // Memory whose absent pages read as zeroes, without a fault, has to be there before it is seen.
+  const bool all_fault = std::all_of(places.begin(), places.end(), [](Territory* place) {
+    return place->cut() == Cut::lift && place->region().can().faults.has(FaultKind::missing);
+  });
+  if (mode == RestoreMode::eager || !all_fault) {
     if (const auto loaded = load_all(*chain, places, threads); !loaded) return loaded.error();
   } else {
-    auto started = LazyLoad::start(std::move(chain), places, 1);
+    auto started = LazyLoad::start(std::move(chain), places, threads);
     if (!started) return started.error();
     const auto no_fork = fork_waits();
     lazy = std::move(*started);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <mutex>
 #include <new>
 #include <system_error>
 
@@ -150,7 +151,8 @@ void Save::join_workers() noexcept {
 }
 
 void Save::abandon_in_child() noexcept {
-  for (std::thread& worker : workers_) worker.detach();
+  // Forgotten, not detached: their stacks may be those of threads that were started here since.
+  for (std::thread& worker : workers_) new (&worker) std::thread;
   workers_.clear();
   phase_.store(static_cast<std::uint32_t>(Phase::over));
   for (const Part& part : parts_) part.territory->abandon_in_child();
@@ -263,6 +265,7 @@ void Save::add(Buffer& buffer) {
       if (settings_.progress) {
         std::uint64_t total = 0;
         for (const Part& part : parts_) total += part.length;
+        const std::lock_guard one_at_a_time(progress_lock_);
         if (!settings_.progress(bytes(Pages{pages_scanned_.load()}), total))
           fail(Error{"checkpoint", ECANCELED});
       }

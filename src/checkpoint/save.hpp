@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -103,6 +104,7 @@ class Save {
   std::optional<BufferPool> own_buffers_;  // one for each worker
   std::vector<std::thread> workers_;
   ImageWriter& writer_;
+  std::mutex progress_lock_;
 
   std::atomic<std::uint32_t> phase_{static_cast<std::uint32_t>(Phase::preparing)};  // futex word
   std::atomic<std::uint32_t> events_{0};  // futex word: something for the workers

@@ -150,10 +150,8 @@ int scan_pages(int pagemap, PageRange range, PagesThat which, std::span<PageRang
   request.vec_len = std::min({runs.size(), out.size(), range.length.count()});
   request.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
   request.return_mask = PAGE_IS_PRESENT;
-  if (which == PagesThat::were_written) {
-    request.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
-    request.category_mask = PAGE_IS_WRITTEN;
-  }
+  if (which != PagesThat::are_there) request.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
+  if (which == PagesThat::were_written) request.category_mask = PAGE_IS_WRITTEN;
   const int count = ::ioctl(pagemap, PAGEMAP_SCAN, &request);
   if (count < 0) {
     const bool unknown = errno == ENOTTY || errno == EINVAL;

@@ -51,8 +51,9 @@ PAGETRAP_API int has_page(int pagemap, const void* page) noexcept PAGETRAP_SIGNA
 
 /// What scan_pages() looks for.
 enum class PagesThat : std::uint8_t {
-  are_there,    // mapped or swapped out; a write-protect mark without a page looks so too
-  were_written  // those of them without a mark: written since they were armed. Arms them. 6.7
+  are_there,         // mapped or swapped out; a write-protect mark without a page looks so too
+  are_there_to_arm,  // the same, and arms them. 6.7
+  were_written       // those of them without a mark: written since they were armed. Arms them. 6.7
 };
 /// Puts the first runs of such pages of `range` into `out`, at most 64 a call: `found` of them, and
 /// all there are before `scanned`. Before 6.7 (are_there) by reading the page map entry by entry.

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <mutex>
+#include <new>
 #include <system_error>
 
 #include <pagetrap/core/signal_safe_text.hpp>
@@ -239,8 +240,9 @@ void Channel::unlock_all() noexcept { channels().lock.unlock(); }
 
 Outcome Channel::replace_in_child() noexcept {
   // The std::thread objects name threads that do not exist here. They may be neither joined nor
-  // destroyed while joinable.
-  for (std::thread& thread : threads_) thread.detach();
+  // destroyed while joinable; nor detached, since their stacks may be those of threads that were
+  // started here since, for another channel. So they are forgotten.
+  for (std::thread& thread : threads_) new (&thread) std::thread;
   threads_.clear();
   const int old = uffd_.descriptor.get();
   auto opened = open_descriptor();

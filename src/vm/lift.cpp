@@ -365,7 +365,7 @@ Result<std::size_t> Lift::pages(PageRange range, LiftedPages which,
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
   if (const Outcome wrong = check_part(state, front_, "Lift::pages", range); failed(wrong))
     return wrong;
-  if (which == LiftedPages::written && state->dirty_form != DirtyForm::scan)
+  if (which != LiftedPages::there && state->dirty_form != DirtyForm::scan)
     return Error{"Lift::pages", ENOTSUP, range, "create the region with DirtyForm::scan"};
   const UsesWindow window(*state);
   if (window.base() == nullptr) return finished("Lift::pages", range);
@@ -377,8 +377,9 @@ Result<std::size_t> Lift::pages(PageRange range, LiftedPages which,
     const PageRange rest{next - home, pages_for(static_cast<std::size_t>(range.end() - next))};
     std::size_t found = 0;
     std::byte* scanned = nullptr;
-    const auto how =
-        which == LiftedPages::written ? sys::PagesThat::were_written : sys::PagesThat::are_there;
+    const auto how = which == LiftedPages::written ? sys::PagesThat::were_written
+                     : which == LiftedPages::armed ? sys::PagesThat::are_there_to_arm
+                                                   : sys::PagesThat::are_there;
     if (const int error =
             sys::scan_pages(pagemap_descriptor(), rest, how, out.subspan(count), found, scanned))
       return Error{"PAGEMAP_SCAN of a lifted range", error, range};

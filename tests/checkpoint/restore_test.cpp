@@ -43,6 +43,7 @@ struct Case {
   RestoreMode mode;
   Compression compression;
   bool kernel_accesses;
+  Cut cut = Cut::automatic;
 };
 constexpr Case kCases[] = {
     {"eager", RestoreMode::eager, Compression::none, false},
@@ -52,12 +53,15 @@ constexpr Case kCases[] = {
     {"lazy", RestoreMode::lazy, Compression::none, false},
     {"lazy_lz4", RestoreMode::lazy, Compression::lz4, true},
     {"lazy_by_handlers", RestoreMode::lazy, Compression::none, true},
+    {"mapped_write_protect", RestoreMode::mapped, Compression::none, false, Cut::write_protect},
+    {"lazy_write_protect", RestoreMode::lazy, Compression::zstd, true, Cut::write_protect},
 };
 
 // Three images: a full one and two increments, made by a process that is gone.
 int make_images(const Folder& folder, const Case& how) {
   CheckpointerOptions options;
   options.compression = how.compression;
+  options.cut = how.cut;
   auto checkpointer = Checkpointer::create(options);
   if (!checkpointer) return 77;
   Arena& arena = *checkpointer->arena("heap", std::size_t{256} << 20).value();
@@ -104,6 +108,7 @@ class Restores : public ::testing::TestWithParam<Case> {
   [[nodiscard]] CheckpointerOptions options() const {
     CheckpointerOptions made;
     made.kernel_accesses = GetParam().kernel_accesses;
+    made.cut = GetParam().cut;
     return made;
   }
   Folder folder_;

@@ -158,8 +158,8 @@ TEST_P(Create, NamesTheOptionThatIsWrong) {
 TEST_P(Create, SaysWhatThisBackendCannot) {
   const FaultSet all =
       FaultKind::missing | FaultKind::minor | FaultKind::write_protected | FaultKind::no_access;
-  for (const FaultKind kind : {FaultKind::missing, FaultKind::minor, FaultKind::write_protected,
-                               FaultKind::no_access}) {
+  for (const FaultKind kind :
+       {FaultKind::missing, FaultKind::minor, FaultKind::write_protected, FaultKind::no_access}) {
     if (can().faults.has(kind)) continue;
     const auto made = Region::create(bytes(Pages{kPages}), options(kPages, kind));
     ASSERT_FALSE(made);
@@ -377,7 +377,8 @@ class Adopt : public Conformance {
       base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     } else {
       const int file = backing() == Backing::file ? asked.file : ::memfd_create("adopted", 0);
-      if (backing() == Backing::memfd && ::ftruncate(file, static_cast<off_t>(size)) != 0) return {};
+      if (backing() == Backing::memfd && ::ftruncate(file, static_cast<off_t>(size)) != 0)
+        return {};
       base = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
       if (backing() == Backing::memfd) ::close(file);
     }
@@ -392,8 +393,7 @@ TEST_P(Adopt, AppliesRightsAndGivesPlainMemoryBack) {
     SCOPED_TRACE(way);
     const RegionOptions asked = map(kPages);
     ASSERT_FALSE(memory_.empty());
-    for (std::size_t i = 0; i < kPages; ++i)
-      fill_page(memory_.base + bytes(Pages{i}), stamp(i));
+    for (std::size_t i = 0; i < kPages; ++i) fill_page(memory_.base + bytes(Pages{i}), stamp(i));
     {
       FaultLog log;
       auto adopted = Region::adopt(memory_, asked);
@@ -412,8 +412,7 @@ TEST_P(Adopt, AppliesRightsAndGivesPlainMemoryBack) {
     // Odd pages were still protected.
     EXPECT_TRUE(is_mapped(memory_.base));
     for (std::size_t i = 0; i < kPages; ++i) {
-      auto* const words =
-          reinterpret_cast<volatile std::uint64_t*>(memory_.base + bytes(Pages{i}));
+      auto* const words = reinterpret_cast<volatile std::uint64_t*>(memory_.base + bytes(Pages{i}));
       EXPECT_EQ(words[0], stamp(i));
       EXPECT_EQ(words[1], i % 2 == 0 ? i : stamp(i));
       words[2] = 5;
@@ -517,10 +516,10 @@ TEST_F(Choice, GridHoldsEverythingOnOffer) {
 
 TEST_F(Choice, BestIsTheFirstThatCovers) {
   ::unsetenv("PAGETRAP_BACKEND");
-  const std::vector<FaultSet> sets = {
-      FaultKind::missing, FaultKind::write_protected, FaultKind::no_access,
-      FaultKind::missing | FaultKind::write_protected,
-      FaultKind::write_protected | FaultKind::no_access};
+  const std::vector<FaultSet> sets = {FaultKind::missing, FaultKind::write_protected,
+                                      FaultKind::no_access,
+                                      FaultKind::missing | FaultKind::write_protected,
+                                      FaultKind::write_protected | FaultKind::no_access};
   for (const FaultSet& faults : sets) {
     for (const Backing backing : {Backing::anonymous, Backing::memfd}) {
       BackendId expected = BackendId::best;

@@ -311,7 +311,8 @@ TEST_P(Dirty, ThreadsBornLaterAreSeen) {
     for (std::size_t i = round; i < kPages; i += 31) expected[i] = true;
     std::thread([&] {
       std::thread([&] {
-        for (std::size_t i = round; i < kPages; i += 31) store(region, page_at(region, i), 1, way());
+        for (std::size_t i = round; i < kPages; i += 31)
+          store(region, page_at(region, i), 1, way());
       }).join();
     }).join();
     ASSERT_EQ(collect(region), expected) << round;
@@ -326,8 +327,7 @@ TEST_P(Dirty, WritesBySystemCalls) {
   const sys::Descriptor source = temporary_file(bytes(Pages{4}));
   ASSERT_TRUE(source.valid());
   std::vector<std::byte> text(bytes(Pages{4}), std::byte{'x'});
-  ASSERT_EQ(::pwrite(source.get(), text.data(), text.size(), 0),
-            static_cast<ssize_t>(text.size()));
+  ASSERT_EQ(::pwrite(source.get(), text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
   const sys::Descriptor from(ends[0]);

@@ -230,8 +230,8 @@ Verdict FaultLog::handle(const Fault& fault) noexcept {
       error = done.error().number;
     }
   } else {
-    const auto done = open_by_unguard ? fault.region->unguard(fault.page)
-                                      : fault.region->unprotect(fault.page);
+    const auto done =
+        open_by_unguard ? fault.region->unguard(fault.page) : fault.region->unprotect(fault.page);
     if (!done) error = done.error().number;
   }
   if (error == 0) return Verdict::resolved;

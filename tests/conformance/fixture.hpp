@@ -68,8 +68,8 @@ void fill_page(std::byte* page, std::uint64_t value);
 enum class Way { touch, plain };
 std::ostream& operator<<(std::ostream& out, Way way);
 
-/// One access of a whole word. With Way::touch the word is touched before. A load under `touch` that
-/// the handler declined returns kDeclined.
+/// One access of a whole word. With Way::touch the word is touched before. A load under `touch`
+/// that the handler declined returns kDeclined.
 inline constexpr std::uint64_t kDeclined = 0xdec11ed;
 std::uint64_t load(Region& region, const void* at, Way way);
 void store(Region& region, void* at, std::uint64_t value, Way way);
@@ -115,8 +115,8 @@ struct FaultLog {
   Supply how = Supply::copy;
   const std::byte* source = nullptr;
   Access access = Access::read_write;
-  bool decline = false;       // answer not_mine
-  unsigned retries = 0;       // answer retry so many times first
+  bool decline = false;  // answer not_mine
+  unsigned retries = 0;  // answer retry so many times first
   bool open_by_unguard = false;
 
   std::array<std::atomic<unsigned>, 4> counts{};  // by bit number of FaultKind
@@ -158,8 +158,8 @@ struct Ending {
 /// One that hangs is killed after `seconds` by SIGALRM.
 Ending in_child(const std::function<int()>& body, unsigned seconds = 40);
 /// For such bodies: the line number if `condition` does not hold, as exit status (1 for 256 n).
-#define CHILD_CHECK(condition)                                                  \
-  do {                                                                          \
+#define CHILD_CHECK(condition)                                                      \
+  do {                                                                              \
     if (!(condition)) return pagetrap::conformance::complain(#condition, __LINE__); \
   } while (false)
 int complain(const char* condition, int line);

@@ -178,9 +178,8 @@ TEST_P(Fork, AbsentRegionsAreNotThere) {
     CHILD_CHECK(!done && done.error().number == EBADF);
     CHILD_CHECK(!region.touch(range.base));
     // Its addresses are free for others, also when its Region ends.
-    void* const other =
-        ::mmap(range.base, page_size(), PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void* const other = ::mmap(range.base, page_size(), PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     CHILD_CHECK(other == range.base);
     { const Region gone(std::move(region)); }
     fill_page(range.base, 4);

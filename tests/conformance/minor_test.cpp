@@ -138,14 +138,13 @@ TEST_P(Minor, EvictionOfAProtectedPageForgetsTheProtection) {
   region.unprotect(region.range()).value();
   region.protect(region.range(), Access::read).value();
   region.evict(region.range()).value();
-  for (std::size_t i = 0; i < kPages; ++i)
-    store(region, page_at(region, i) + 8, i, ways().back());
+  for (std::size_t i = 0; i < kPages; ++i) store(region, page_at(region, i) + 8, i, ways().back());
   EXPECT_EQ(log.count(FaultKind::minor), kPages);
   EXPECT_EQ(log.count(FaultKind::write_protected), 0U);
 }
 
-// Fill-then-publish: one of two threads that miss a page fills it word by word through the view, and
-// publishes it. Nobody may see a word of it before all are there.
+// Fill-then-publish: one of two threads that miss a page fills it word by word through the view,
+// and publishes it. Nobody may see a word of it before all are there.
 struct SlowPublisher {
   const View* view = nullptr;
   std::uint64_t generation = 0;
@@ -238,16 +237,15 @@ TEST_P(Minor, ViewIgnoresTheRegionsRightsAndOutlivesIt) {
     EXPECT_TRUE(page_is(moved.data() + bytes(Pages{i}), stamp(i, 5)));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Vm, Minor,
-    testing::ValuesIn([] {
-      std::vector<Combination> some;
-      for (const Combination& combination : all_combinations())
-        if (combination.backing != Backing::anonymous && combination.backend != BackendId::pkey)
-          some.push_back(combination);
-      return some;
-    }()),
-    test_name);
+INSTANTIATE_TEST_SUITE_P(Vm, Minor, testing::ValuesIn([] {
+                           std::vector<Combination> some;
+                           for (const Combination& combination : all_combinations())
+                             if (combination.backing != Backing::anonymous &&
+                                 combination.backend != BackendId::pkey)
+                               some.push_back(combination);
+                           return some;
+                         }()),
+                         test_name);
 
 }  // namespace
 }  // namespace pagetrap::conformance

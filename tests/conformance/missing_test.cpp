@@ -188,8 +188,7 @@ TEST_P(Missing, HandlerMayFaultItself) {
       const std::size_t index = index_in(*fault.region, fault.page.base);
       // Page 5 is reached from page 0 through five nested faults.
       if (index < 5) me.sum += load(*fault.region, page_at(*fault.region, index + 1), Way::touch);
-      const auto done =
-          fault.region->supply(fault.page, me.source.page(index), Supply::copy);
+      const auto done = fault.region->supply(fault.page, me.source.page(index), Supply::copy);
       return done ? Verdict::resolved : Verdict::not_mine;
     }
   };

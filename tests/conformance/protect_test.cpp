@@ -315,8 +315,7 @@ TEST_P(WholeRegion, WriteProtects) {
     EXPECT_EQ(log.total(), 0U);
     for (std::size_t i = 0; i < kPages; ++i) store(region, page_at(region, i), i, way);
     EXPECT_EQ(log.count(FaultKind::write_protected), can().per_page ? kPages : 1);
-    for (std::size_t i = 0; i < kPages; ++i)
-      EXPECT_EQ(load(region, page_at(region, i), way), i);
+    for (std::size_t i = 0; i < kPages; ++i) EXPECT_EQ(load(region, page_at(region, i), way), i);
     EXPECT_EQ(log.failures.load(), 0);
   }
 }

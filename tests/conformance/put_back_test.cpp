@@ -144,6 +144,11 @@ TEST_P(PutBack, MarksOfTrackingComeBack) {
       for (std::size_t n = 0; n < *found; ++n)
         EXPECT_EQ(runs[n], pages_at(region, 8 * n + round, 1));
     }
+    // All of them, armed again: as if this had asked for those that were written.
+    const auto all = lifted->pages(region.range(), LiftedPages::armed, runs);
+    ASSERT_TRUE(all) << describe(all.error());
+    EXPECT_EQ(*all, 1U);
+    EXPECT_EQ(runs[0], region.range());
     std::array<PageRange, 1> too_small;
     if (round == 0) {
       ASSERT_TRUE(lifted->put_back(region.range()));

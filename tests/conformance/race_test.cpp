@@ -1,5 +1,5 @@
-// Threads: racing for the same pages, hammering rights against an oracle, and regions that end while
-// others fault.
+// Threads: racing for the same pages, hammering rights against an oracle, and regions that end
+// while others fault.
 #include <algorithm>
 #include <thread>
 
@@ -122,8 +122,7 @@ TEST_P(RaceForMissing, AgainstDiscard) {
   EXPECT_EQ(log.failures.load(), 0) << "errno " << log.last_error.load();
 }
 
-INSTANTIATE_TEST_SUITE_P(Vm, RaceForMissing, testing::ValuesIn(with_backends(kPerPage)),
-                         test_name);
+INSTANTIATE_TEST_SUITE_P(Vm, RaceForMissing, testing::ValuesIn(with_backends(kPerPage)), test_name);
 
 class Hammer : public Conformance {
  protected:
@@ -252,7 +251,8 @@ TEST_P(Hammer, RegionsEndWhileOthersFault) {
     while (!stop.load()) {
       ++round;
       if (!stable.protect(stable.range(), Access::read)) failures.fetch_add(1);
-      for (std::size_t i = 0; i < kPages; ++i) store(stable, page_at(stable, i), round, ways().back());
+      for (std::size_t i = 0; i < kPages; ++i)
+        store(stable, page_at(stable, i), round, ways().back());
       for (std::size_t i = 0; i < kPages; ++i)
         if (load(stable, page_at(stable, i), ways().back()) != round) failures.fetch_add(1);
     }
@@ -267,8 +267,7 @@ TEST_P(Hammer, RegionsEndWhileOthersFault) {
     }
     made->on_fault(FaultLog::on_fault, &short_log).value();
     made->protect(made->range(), Access::read).value();
-    for (std::size_t i = 0; i < 8; ++i)
-      store(*made, page_at(*made, i), round + 1, ways().back());
+    for (std::size_t i = 0; i < 8; ++i) store(*made, page_at(*made, i), round + 1, ways().back());
     if (short_log.count(FaultKind::write_protected) != (can().per_page ? 8U : 1U))
       failures.fetch_add(1);
   }
@@ -278,8 +277,8 @@ TEST_P(Hammer, RegionsEndWhileOthersFault) {
   EXPECT_EQ(log.failures.load(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Vm, Hammer, testing::ValuesIn(with_backings({Backing::anonymous,
-                                                                       Backing::memfd})),
+INSTANTIATE_TEST_SUITE_P(Vm, Hammer,
+                         testing::ValuesIn(with_backings({Backing::anonymous, Backing::memfd})),
                          test_name);
 
 }  // namespace

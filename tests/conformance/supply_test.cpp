@@ -61,8 +61,7 @@ TEST_P(SupplyPages, KeepsTheRightsOfWhatIsThere) {
   ASSERT_TRUE(region.valid());
   const Pattern source(kPages);
   region.supply(pages_at(region, 0, 4), source.data(), Supply::copy, Access::read).value();
-  EXPECT_EQ(region.supply(region.range(), source.data(), Supply::copy).value(),
-            Pages{kPages - 4});
+  EXPECT_EQ(region.supply(region.range(), source.data(), Supply::copy).value(), Pages{kPages - 4});
   for (std::size_t i = 0; i < kPages; ++i) {
     EXPECT_EQ(region.page_state(page_at(region, i)),
               i < 4 ? PageState::read : PageState::read_write);
@@ -129,7 +128,9 @@ TEST_P(SupplyPages, RefusesWhatMakesNoSense) {
   Region region = make(kPages, FaultKind::missing);
   ASSERT_TRUE(region.valid());
   const Pattern source(2);
-  const auto number = [](const Result<Pages>& result) { return result ? 0 : result.error().number; };
+  const auto number = [](const Result<Pages>& result) {
+    return result ? 0 : result.error().number;
+  };
   const PageRange page = pages_at(region, 0);
   EXPECT_EQ(number(region.supply(page, nullptr, Supply::copy)), EINVAL);
   EXPECT_EQ(number(region.supply(page, nullptr, Supply::move)), EINVAL);
@@ -186,8 +187,7 @@ TEST_P(Evict, OfPrivatePagesFaultsMissing) {
       region.evict(pages_at(region, 4, 3)).value();
       EXPECT_EQ(region.page_state(page_at(region, 5)), PageState::missing);
       for (std::size_t i = 0; i < kPages; ++i)
-        EXPECT_EQ(load(region, page_at(region, i), way),
-                  i >= 4 && i < 7 ? stamp(i, 4) : stamp(i));
+        EXPECT_EQ(load(region, page_at(region, i), way), i >= 4 && i < 7 ? stamp(i, 4) : stamp(i));
       EXPECT_EQ(log.count(FaultKind::missing), 3 * round);
     }
   }
@@ -393,8 +393,7 @@ TEST_P(States, FollowEveryOperation) {
     EXPECT_EQ(state(4), PageState::read_write);
   }
   region.discard(page).value();
-  EXPECT_EQ(state(4),
-            faults.has(FaultKind::missing) ? PageState::missing : PageState::read_write);
+  EXPECT_EQ(state(4), faults.has(FaultKind::missing) ? PageState::missing : PageState::read_write);
   region.guard(page).value();
   EXPECT_EQ(state(4), PageState::guard);
   region.unguard(page).value();

@@ -344,7 +344,8 @@ class Round {
   }
 
   void fork_children() {
-    // The sanitizer's allocator, which other threads use at this moment, may stay locked in a child.
+    // The sanitizer's allocator, which other threads use at this moment, may stay locked in a
+    // child.
     if (&__asan_init != nullptr) return;
     while (goes_on()) {
       const pid_t child = ::fork();

@@ -67,34 +67,36 @@ struct Statistics {
 };
 
 /// Called around checkpoints and restores. `before_cut` and `after_cut` run in the thread that
-/// saves, with only the cut between them: take locks, and give them back.
+/// saves, with only the cut between them: take locks, and give them back. What after_cut touches of
+/// the memory has to be saved first, while the locks are held: better touch nothing there.
 struct Hooks {
-  std::function<void()> before_cut;
-  std::function<void()> after_cut;
-  std::function<void()> after_restore;  // reseed random numbers, reopen files
+  std::function<void()> before_cut{};
+  std::function<void()> after_cut{};
+  std::function<void()> after_restore{};  // reseed random numbers, reopen files
 };
 
 struct SaveOptions {
   bool full = false;  // not an increment, whatever there is
   /// Pages so far and to look at; false stops the save (ECANCELED). In a thread of the save.
-  Progress progress;
+  Progress progress{};
 };
 
 enum class RestoreMode : std::uint8_t {
   eager,   // all of it is read and checked before the call returns
   mapped,  // all of it is read and checked; pages are put in place from the page cache as for lazy
   lazy,    // returns at once; pages come when they are touched, and by and by. One that turns out
-           // damaged when it is touched is a SIGBUS or SIGSEGV there, with a line on stderr
+           // damaged when it is touched is a SIGBUS or SIGSEGV there, with a line on stderr. As
+           // eager where the cut is write_protect: those pages do not fault when they are absent
 };
 
 struct PeriodicOptions {
-  std::string directory;  // images are NAME.000001.ckpt, NAME.000002.ckpt ...
+  std::string directory{};  // images are NAME.000001.ckpt, NAME.000002.ckpt ...
   std::string name = "checkpoint";
   std::chrono::milliseconds every{60'000};
   unsigned keep = 2;         // generations that can be restored, with all the images they need
   unsigned full_every = 16;  // images; those between are increments
   /// After each, in the thread that saves. An error does not end the series.
-  std::function<void(const Result<Statistics>&)> done;
+  std::function<void(const Result<Statistics>&)> done{};
 };
 
 /// Threads  every function may be called by any thread; checkpoints and restores exclude each
@@ -111,9 +113,11 @@ class PAGETRAP_API Checkpointer {
   /// Waits for a checkpoint under way and ends the series. Arenas end with it.
   ~Checkpointer();
 
-  /// Makes an arena of at most `capacity` bytes, rounded up to 1 GiB of addresses. Addresses are a
-  /// matter of the order in which a program makes its arenas: the same in every run. Memory is used
-  /// as it is allocated. Errors  EEXIST: the name, or the addresses, are taken; ENOMEM; EINVAL.
+  /// Only one Checkpointer of a process can have arenas at a time: they would begin at the same
+  /// address. Makes an arena of at most `capacity` bytes, rounded up to 1 GiB of addresses.
+  /// Addresses are a matter of the order in which a program makes its arenas: the same in every
+  /// run. Memory is used as it is allocated. Errors  EEXIST: the name, or the addresses, are taken;
+  /// ENOMEM; EINVAL.
   Result<Arena*> arena(const std::string& name, std::size_t capacity);
 
   /// Adds memory that somebody else mapped: private anonymous memory, whole pages. It must outlive
@@ -135,6 +139,7 @@ class PAGETRAP_API Checkpointer {
 
   /// Checkpoints into a directory from now on, every so often.
   Result<Done> start_periodic(PeriodicOptions options);
+  /// Waits for the checkpoint under way, unless `done` calls it.
   void stop_periodic() noexcept;
 
   /// Puts the memory of an image back: of a file, or of the newest good image in a directory.

@@ -20,6 +20,7 @@ inline namespace v0 {
 /// Which pages of a window.
 enum class LiftedPages : std::uint8_t {
   there,    // all that have contents; the others were never written
+  armed,    // the same, and all of them are armed. Needs DirtyForm::scan
   written,  // those of them written since the region was armed last; they are armed again. Needs
             // DirtyForm::scan
 };

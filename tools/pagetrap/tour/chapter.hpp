@@ -23,4 +23,8 @@ bool tell_then_and_now(const TourPace& pace);
 bool tell_square_roots(const TourPace& pace);
 bool tell_break_even(const TourPace& pace);
 
+/// A program saves its memory while it goes on, is killed, and comes back. Defined in checkpoint/
+/// linked.cpp or, without that room, in checkpoint/absent.cpp; CMake chooses.
+bool tell_checkpoint(const TourPace& pace);
+
 }  // namespace pagetrap::tool

@@ -11,8 +11,9 @@
 namespace pagetrap::tool {
 namespace {
 
-constexpr std::array<Chapter, 1> kChapters{{
+constexpr std::array<Chapter, 2> kChapters{{
     {"The ground floor: six primitives", tell_ground_floor},
+    {"Checkpoints: saved while it runs", tell_checkpoint},
 }};
 
 }  // namespace
