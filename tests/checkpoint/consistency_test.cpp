@@ -91,7 +91,7 @@ class Crew {
           word(world.heaps[step.arena], step.word).store(n);
           word(world.heaps[t & 1], counter_word(t)).store(n);
           // Many threads on few processors would leave none to the test.
-          if (n % 20'000 == 0) ::usleep(2000);
+          if (n % (20'000 / writers) == 0) ::usleep(2000);
         }
       });
     }
