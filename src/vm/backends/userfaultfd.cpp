@@ -220,7 +220,9 @@ Fill fill_by(Supply how) noexcept PAGETRAP_SIGNAL_SAFE {
       sys::uffd_wake(state.uffd, {next, Pages{1}});
       next += page_size();
     } else if (error == EAGAIN) {
-      if (!state.channel->try_again(patience)) return Error{"userfaultfd fill", EAGAIN, rest};
+      // After a prefix it only says that there is more to do.
+      if (done == 0 && !state.channel->try_again(patience))
+        return Error{"userfaultfd fill", EAGAIN, rest};
     } else if (error != 0) {
       return Error{
           "userfaultfd fill", error, rest,
