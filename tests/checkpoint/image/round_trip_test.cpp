@@ -11,7 +11,6 @@
 #include <thread>
 
 #include "checkpoint/image/chain.hpp"
-#include "checkpoint/image/checksum.hpp"
 #include "support.hpp"
 
 namespace pagetrap::checkpoint::test {
@@ -241,15 +240,6 @@ TEST(ImageWriter, RefusesWhatMakesNoSense) {
   EXPECT_EQ(begin([](ImageInfo& info) { info.regions[0].name.assign(256, 'x'); }), EINVAL);
   EXPECT_EQ(begin([](ImageInfo& info) { info.regions.push_back(info.regions[0]); }), EINVAL);
   EXPECT_EQ(begin([](ImageInfo& info) { info.regions.resize(65537); }), EINVAL);
-}
-
-// The writer hashes raw blocks once for both purposes.
-TEST(Checksum, IsTheLowHalfOfTheContentHash) {
-  for (const std::size_t length : {241u, 4096u, 12288u, 1u << 20}) {
-    const Bytes bytes = random_pages(256, length);
-    const auto part = std::span(bytes).first(length);
-    EXPECT_EQ(content_hash(part, 12345).low, checksum(part, 12345));
-  }
 }
 
 }  // namespace
