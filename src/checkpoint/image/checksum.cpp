@@ -9,7 +9,7 @@
 // called: a third of the time of the others, which know what every x86-64 has (28 and 75 ms for a
 // GiB in the cache). Weak: xxhash may be built without them, as its static library in Debian is.
 extern "C" {
-// NOLINTBEGIN(readability-identifier-naming)
+// NOLINTBEGIN(readability-identifier-naming): the names of xxhash
 [[gnu::weak]] XXH64_hash_t XXH3_64bits_withSeed_dispatch(const void*, std::size_t, XXH64_hash_t);
 [[gnu::weak]] XXH128_hash_t XXH3_128bits_withSeed_dispatch(const void*, std::size_t, XXH64_hash_t);
 // NOLINTEND(readability-identifier-naming)
