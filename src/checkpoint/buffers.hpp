@@ -24,9 +24,9 @@ struct Buffer {
   std::size_t capacity = 0;  // bytes
   std::size_t used = 0;
   std::size_t run_count = 0;
-  std::array<BlockRun, kMaxBlockPages / 2 + 1> runs;
-  std::uint32_t next = 0;  // of its list: index + 1
-  bool was_used = false;   // since the save began
+  std::span<BlockRun> runs;  // room for them
+  std::uint32_t next = 0;    // of its list: index + 1
+  std::size_t peak = 0;      // of `used`, since the save began
 
   void clear() noexcept PAGETRAP_SIGNAL_SAFE { used = run_count = 0; }
   [[nodiscard]] bool has_room_for(Pages pages) const noexcept PAGETRAP_SIGNAL_SAFE {
@@ -90,12 +90,15 @@ class BufferPool {
   [[nodiscard]] bool any_filled() const noexcept PAGETRAP_SIGNAL_SAFE { return !filled_.empty(); }
   /// Of the memory that has been used at some time.
   [[nodiscard]] std::size_t peak_bytes() const noexcept;
+  /// The first `size_bytes` are committed now, not by the first who needs them.
+  void make_ready(std::size_t size_bytes) noexcept;
 
  private:
   [[nodiscard]] std::uint32_t index_of(const Buffer& buffer) const noexcept PAGETRAP_SIGNAL_SAFE {
     return static_cast<std::uint32_t>(&buffer - buffers_.data());
   }
   sys::Mapping memory_;
+  sys::Mapping run_memory_;
   std::vector<Buffer> buffers_;
   BufferStack free_;
   BufferStack filled_;

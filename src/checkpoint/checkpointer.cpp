@@ -18,7 +18,8 @@ namespace {
 // every run. 1 GiB is what one upper page-table entry maps: lift wants that alignment.
 constexpr std::uintptr_t kFirstAddress = std::uintptr_t{0x2000} << 32;
 constexpr std::uintptr_t kAlignment = std::uintptr_t{1} << 30;
-constexpr std::size_t kSmallUnit = std::size_t{256} << 10;
+constexpr std::size_t kProtectedUnit = std::size_t{64} << 10;  // 10 us to copy and open
+constexpr std::size_t kMovedUnit = std::size_t{256} << 10;     // two mappings while it is back alone
 constexpr std::size_t kLargeUnit = std::size_t{2} << 20;
 constexpr std::size_t kLargeHeap = std::size_t{4} << 30;
 constexpr std::size_t kLeastExtra = std::size_t{16} << 20;
@@ -84,7 +85,7 @@ Result<Arena*> CheckpointerState::make_arena(const std::string& arena_name, std:
   const std::size_t size = (capacity + kAlignment - 1) & ~(kAlignment - 1);
   if (capacity == 0 || size < capacity)
     return Error{"Checkpointer::arena", EINVAL, {}, "the capacity makes no sense"};
-  RegionOptions wanted = region;
+  RegionOptions wanted = plan.region;
   wanted.name = arena_name.size() <= 64 ? arena_name.c_str() : "arena";
   const std::uintptr_t address = at != 0 ? at : next_address;
   wanted.address = reinterpret_cast<void*>(address);
@@ -92,9 +93,11 @@ Result<Arena*> CheckpointerState::make_arena(const std::string& arena_name, std:
   auto made = Region::create(size, wanted);
   if (!made) return made.error();
   if (const auto ready = handle_fork(); !ready) return ready.error();
-  auto territory =
-      Territory::create(arena_name, std::move(*made), cut,
-                        size > kLargeHeap || options.huge_pages ? kLargeUnit : kSmallUnit);
+  const std::size_t moved_unit = size > kLargeHeap ? kLargeUnit : kMovedUnit;
+  const bool protects = plan.region.faults.has(FaultKind::write_protected) && cut != Cut::protection_key;
+  Territory::Shape shape{cut, plan.keeps_protected, protects ? kProtectedUnit : moved_unit};
+  if (options.huge_pages) shape.unit_bytes = kLargeUnit;
+  auto territory = Territory::create(arena_name, std::move(*made), shape);
   if (!territory) return territory.error();
   auto* const state = new ArenaState(**territory);
   auto arena = std::unique_ptr<Arena>(new Arena(arena_name, state));
@@ -112,13 +115,14 @@ Result<Done> CheckpointerState::add(const std::string& region_name, PageRange ra
   for (const auto& territory : territories)
     if (territory->name() == region_name)
       return Error{"Checkpointer::add_region", EEXIST, range, "there is a region with this name"};
-  const auto wanted = region_options(Cut::write_protect, options);
-  if (!wanted) return wanted.error();
-  auto adopted = Region::adopt(range, *wanted);
+  const auto added = plan_for(Cut::write_protect, options);
+  if (!added) return added.error();
+  auto adopted = Region::adopt(range, added->region);
   if (!adopted) return adopted.error();
   if (const auto ready = handle_fork(); !ready) return ready.error();
   auto territory =
-      Territory::create(region_name, std::move(*adopted), Cut::write_protect, kSmallUnit);
+      Territory::create(region_name, std::move(*adopted),
+                        {Cut::write_protect, added->keeps_protected, kProtectedUnit});
   if (!territory) return territory.error();
   const auto no_fork = fork_waits();
   territories.push_back(std::move(*territory));
@@ -136,18 +140,21 @@ void CheckpointerState::end_lazy() noexcept {
 
 // --- saving
 
+// Of an arena what it has handed out. In whole units.
+std::size_t CheckpointerState::length_of(std::size_t part) const {
+  Territory& territory = *territories[part];
+  const std::size_t size = territory.region().size_bytes();
+  if (arena_of[part] == nullptr) return size;
+  const std::size_t grain = territory.unit_bytes();
+  return std::min(size, (arena_of[part]->used() + grain - 1) & ~(grain - 1));
+}
+
 std::vector<Save::Part> CheckpointerState::parts(bool incremental) const {
   std::vector<Save::Part> made;
   for (std::size_t i = 0; i < territories.size(); ++i) {
     Territory& territory = *territories[i];
-    std::size_t length = territory.region().size_bytes();
-    if (arena_of[i] != nullptr) {
-      // Whole subtrees of page tables move at once; what is not in them is found empty soon.
-      const std::uintptr_t grain = territory.cut() == Cut::lift ? kAlignment : kSmallUnit;
-      length = std::min(length, (arena_of[i]->used() + grain - 1) & ~(grain - 1));
-    }
     made.push_back(
-        {&territory, length, incremental && territory.tracks_writes() && i < parts_of_last});
+        {&territory, length_of(i), incremental && territory.tracks_writes() && i < parts_of_last});
   }
   return made;
 }
@@ -212,6 +219,7 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
                          : std::max(1U, std::thread::hardware_concurrency());
   settings.extra_memory =
       options.extra_memory != 0 ? options.extra_memory : std::max(kLeastExtra, heap / 10);
+  settings.can_be_parent = !file.empty();
   settings.wait_for_all = wait_for_all;
   settings.dawdle_us = dawdle_us;
   settings.progress = save_options.progress;
@@ -223,13 +231,19 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   Save save(parts(incremental), settings, **writer);
   if (const auto ready = save.prepare(); !ready) return ready;
 
+  if (!incremental)
+    for (const auto& territory : territories) territory->hashes().forget();
+
+  save.protect_ahead();
   const std::uint64_t began = sys::monotonic_nanoseconds();
   if (hooks.before_cut) hooks.before_cut();
   const AtEnd not_running([this] { running.store(nullptr); });
   for (ArenaState* const arena : arena_of)
     if (arena != nullptr) arena->lock_all();
   running.store(&save);
-  const auto cut_done = save.cut(statistics.frozen_us);
+  // Only now is it known how much of an arena is used: no allocation is half done.
+  const auto cut_done =
+      save.cut([this](std::size_t part) { return length_of(part); }, statistics.frozen_us);
   for (ArenaState* const arena : arena_of)
     if (arena != nullptr) arena->unlock_all();
   if (hooks.after_cut) hooks.after_cut();
@@ -309,9 +323,9 @@ Result<Checkpointer> Checkpointer::create(const CheckpointerOptions& options) {
     if (!chosen) return chosen.error();
     state->cut = *chosen;
   }
-  const auto region = region_options(state->cut, options);
-  if (!region) return region.error();
-  state->region = *region;
+  const auto plan = plan_for(state->cut, options);
+  if (!plan) return plan.error();
+  state->plan = *plan;
   add_to_fork_list(*state);
   return Checkpointer(std::move(state));
 }
@@ -365,10 +379,10 @@ Result<Done> Checkpointer::finish_restore() {
 
 Cut Checkpointer::cut() const noexcept { return state_->cut; }
 bool Checkpointer::serves_kernel_accesses() const noexcept {
-  return state_->region.backend == BackendId::uffd_thread;
+  return state_->plan.region.backend == BackendId::uffd_thread;
 }
 bool Checkpointer::tracks_writes() const noexcept {
-  return state_->region.dirty == DirtyForm::scan;
+  return state_->plan.keeps_protected || state_->plan.region.dirty == DirtyForm::scan;
 }
 
 Arena* Checkpointer::find_arena(const std::string& name) const noexcept {

@@ -23,7 +23,7 @@ namespace checkpoint {
 struct CheckpointerState {
   CheckpointerOptions options;
   Cut cut = Cut::automatic;  // of arenas
-  RegionOptions region;      // of arenas
+  CutPlan plan;              // of arenas
 
   std::mutex control;  // checkpoints, restores, additions
   std::vector<std::unique_ptr<Territory>> territories;
@@ -63,6 +63,7 @@ struct CheckpointerState {
   Result<Done> save_locked(Sink& sink, const SaveOptions& options, Statistics& statistics,
                            const std::function<void()>& at_cut);
   [[nodiscard]] bool can_follow(const std::filesystem::path& file) const;
+  [[nodiscard]] std::size_t length_of(std::size_t part) const;
   [[nodiscard]] std::vector<Save::Part> parts(bool incremental) const;
   [[nodiscard]] std::vector<ImageRegion> image_regions() const;
 };

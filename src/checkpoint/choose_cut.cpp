@@ -17,9 +17,9 @@ constexpr std::size_t kTypical = std::size_t{1} << 30;  // the heap that the cho
 // How long the cut of a heap of kTypical takes, in nanoseconds. The best of three, since a cut that
 // was interrupted says nothing of the next.
 Result<double> measure(Cut cut, const CheckpointerOptions& options) {
-  const auto wanted = region_options(cut, options);
-  if (!wanted) return wanted.error();
-  RegionOptions sample = *wanted;
+  const auto plan = plan_for(cut, options);
+  if (!plan) return plan.error();
+  RegionOptions sample = plan->region;
   sample.alignment = std::size_t{1} << 30;
   auto region = Region::create(kSample, sample);
   if (!region) return region.error();
@@ -32,8 +32,12 @@ Result<double> measure(Cut cut, const CheckpointerOptions& options) {
   double best = 0;
   for (int i = 0; i < 3; ++i) {
     const std::uint64_t started = sys::monotonic_nanoseconds();
-    if (const auto taken = method->take(region->range()); !taken) return taken.error();
+    const PageRange all = region->range();
+    if (const auto taken = method->take(all, {&all, 1}); !taken) return taken.error();
     const auto took = static_cast<double>(sys::monotonic_nanoseconds() - started);
+    if (!method->away().empty()) {
+      if (const auto back = method->bring_back(method->away()); !back) return back.error();
+    }
     if (const auto released = method->release(region->range()); !released) return released.error();
     if (const auto finished = method->finish(); !finished) return finished.error();
     best = i == 0 ? took : std::min(best, took);

@@ -16,13 +16,9 @@ class KeyCut final : public CutMethod {
  public:
   explicit KeyCut(Region& region) noexcept : region_(region) {}
 
-  Result<Done> take(PageRange) override {
+  Result<Done> take(PageRange, std::span<const PageRange>) override {
     if (const auto opened = page_map_.open(); !opened) return opened;
     return region_.freeze(Access::read);
-  }
-  [[nodiscard]] const std::byte* source(const std::byte* address) const noexcept
-      PAGETRAP_SIGNAL_SAFE override {
-    return address;
   }
   Result<std::size_t> pages(PageRange part, bool written, std::span<PageRange> out) noexcept
       PAGETRAP_SIGNAL_SAFE override {
@@ -35,6 +31,7 @@ class KeyCut final : public CutMethod {
   Result<Done> release(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE override {
     return region_.thaw(part);
   }
+  Result<Done> undo(PageRange) noexcept override { return finish(); }
   Result<Done> finish() noexcept override { return region_.thaw(); }
 
  private:

@@ -1,43 +1,23 @@
-// The cut by write protection of every page. Its time grows with the number of page-table entries;
-// the only one that leaves reads alone on a machine without protection keys.
-#include <cerrno>
-
-#include "checkpoint/cut_method.hpp"
-#include "checkpoint/page_map.hpp"
+// The cut by write protection of every page that is not protected since the last one. Its time
+// grows with the number of their page-table entries; the only one that leaves reads alone on a
+// machine without protection keys.
+#include "checkpoint/write_protection.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace checkpoint {
 namespace {
 
-class WriteProtectCut final : public CutMethod {
+class WriteProtectCut final : public WriteProtection {
  public:
-  explicit WriteProtectCut(Region& region) noexcept : region_(region) {}
+  using WriteProtection::WriteProtection;
 
-  Result<Done> take(PageRange part) override {
-    if (const auto opened = page_map_.open(); !opened) return opened;
-    const auto taken = region_.protect(part, Access::read);
-    // Some of it may be protected all the same.
-    if (!taken) static_cast<void>(region_.unprotect(part));
-    return taken;
+  Result<Done> take(PageRange, std::span<const PageRange> open) override {
+    if (const auto opened = open_page_map(); !opened) return opened;
+    return protect(open);
   }
-  [[nodiscard]] const std::byte* source(const std::byte* address) const noexcept
-      PAGETRAP_SIGNAL_SAFE override {
-    return address;
-  }
-  Result<std::size_t> pages(PageRange part, bool written, std::span<PageRange> out) noexcept
-      PAGETRAP_SIGNAL_SAFE override {
-    if (written) return Error{"write-protect cut", ENOTSUP, part, "does not track writes"};
-    return page_map_.scan(part, sys::PagesThat::are_there, out);
-  }
-  Result<Done> release(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE override {
-    return region_.unprotect(part);
-  }
+  Result<Done> undo(PageRange) noexcept override { return Done{}; }
   Result<Done> finish() noexcept override { return Done{}; }
-
- private:
-  Region& region_;
-  PageMap page_map_;
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <pagetrap/vm/freeze.hpp>
 
 #include "sys/signal_safe_calls.hpp"
+#include "sys/time_slice.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -230,6 +231,7 @@ void LazyLoad::load(std::uint32_t block, std::vector<std::byte>& pages,
 }
 
 void LazyLoad::work() noexcept {
+  sys::ask_for_short_turns();
   std::vector<std::byte> pages(bytes(Pages{512}));
   std::vector<std::byte> scratch;
   const auto blocks = static_cast<std::uint32_t>(chain_->blocks().size());

@@ -41,6 +41,7 @@ Result<ImageInfo> CheckpointerState::restore(const std::string& path, RestoreMod
 
 // Whatever is in it is gone. Of an arena, what it has used: it may be reserved much larger.
 Result<Done> CheckpointerState::empty(Territory& territory) {
+  territory.forget_images();
   Region& emptied = territory.region();
   std::size_t length = emptied.size_bytes();
   // Pages come some at a time, so there may be more than it has used.

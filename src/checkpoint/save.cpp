@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <system_error>
@@ -12,17 +13,20 @@
 #include <pagetrap/vm/freeze.hpp>
 
 #include "sys/signal_safe_calls.hpp"
+#include "sys/time_slice.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace checkpoint {
 namespace {
 
-constexpr std::size_t kBatch = 64;                 // units that a worker takes on at once
-constexpr std::uint64_t kLookAround = 20'000'000;  // ns, for workers with nothing to do
-constexpr unsigned kWishPart = 48;
+constexpr std::size_t kBatch = 8;                            // units a worker takes on at once
+constexpr std::size_t kPoolBuffer = std::size_t{256} << 10;  // at least a unit
+constexpr std::size_t kReady = std::size_t{16} << 20;  // bytes of buffers, committed before the cut
+constexpr std::uint64_t kLookAround = 20'000'000;      // ns, for workers with nothing to do
 
-std::size_t worker_buffer() noexcept { return bytes(Pages{kMaxBlockPages}); }
+// Small enough that what has been copied is still in the cache when it is hashed.
+constexpr std::size_t kWorkerBuffer = std::size_t{512} << 10;
 
 }  // namespace
 
@@ -40,16 +44,19 @@ Result<Done> Save::prepare() {
     if (parts_[i].territory->cut() == Cut::write_protect) order_.push_back(i);
   for (std::size_t i = 0; i < parts_.size(); ++i)
     if (parts_[i].territory->cut() != Cut::write_protect) order_.push_back(i);
-  std::size_t unit = bytes(Pages{1});
+  std::size_t unit = kPoolBuffer;
   for (const Part& part : parts_) unit = std::max(unit, part.territory->unit_bytes());
-  const std::size_t own = settings_.threads * worker_buffer();
+  const std::size_t own_buffer = std::max(unit, kWorkerBuffer);
+  const std::size_t own = settings_.threads * own_buffer;
   const std::size_t rest = settings_.extra_memory > own ? settings_.extra_memory - own : 0;
-  auto buffers = BufferPool::create(settings_.threads, worker_buffer());
+  auto buffers = BufferPool::create(settings_.threads, own_buffer);
   if (!buffers) return buffers.error();
   own_buffers_.emplace(std::move(*buffers));
   auto pool = BufferPool::create(std::max<std::size_t>(1, rest / unit), unit);
   if (!pool) return pool.error();
   pool_.emplace(std::move(*pool));
+  own_buffers_->make_ready(own);
+  pool_->make_ready(kReady);
   // The program's signals are for its own threads; broadcasts must reach all.
   sigset_t blocked;
   sigset_t old;
@@ -77,27 +84,33 @@ void Save::set_phase(Phase phase) noexcept {
   sys::futex_wake_all(phase_);
 }
 
-Result<Done> Save::cut(double& frozen_us) {
-  set_phase(Phase::cutting);
-  std::size_t units = 0;
+void Save::protect_ahead() noexcept {
+  for (const Part& part : parts_) part.territory->protect_ahead(part.length);
+}
+
+Result<Done> Save::cut(const Lengths& length, double& frozen_us) {
+  set_phase(Phase::gathering);
   for (std::size_t i = 0; i < parts_.size(); ++i) {
-    parts_[i].territory->begin_save(*this, static_cast<std::uint32_t>(i), parts_[i].length);
-    units += parts_[i].territory->units();
-  }
-  open_units_.store(units, std::memory_order_release);
-  const std::uint64_t started = sys::monotonic_nanoseconds();
-  std::size_t taken = 0;
-  for (const std::size_t i : order_) {
     Territory& territory = *parts_[i].territory;
-    if (territory.units() != 0) {
-      if (const auto done = territory.method().take(territory.extent()); !done) {
-        undo(taken);
-        return done;
-      }
+    parts_[i].length = length(i);
+    if (const auto begun = territory.begin_save(*this, static_cast<std::uint32_t>(i),
+                                                parts_[i].length, parts_[i].written_only,
+                                                settings_.can_be_parent);
+        !begun) {
+      undo(i + 1);
+      return begun;
     }
-    territory.set_taken();
+    left_.fetch_add(territory.pending_units(), std::memory_order_relaxed);
+  }
+  set_phase(Phase::cutting);
+  const std::uint64_t started = sys::monotonic_nanoseconds();
+  for (const std::size_t i : order_) {
+    if (const auto done = parts_[i].territory->take(); !done) {
+      undo(parts_.size());
+      return done;
+    }
+    left_.fetch_add(parts_[i].territory->pieces(), std::memory_order_relaxed);
     if (settings_.dawdle_us != 0) ::usleep(settings_.dawdle_us);
-    ++taken;
   }
   frozen_us = static_cast<double>(sys::monotonic_nanoseconds() - started) / 1e3;
   is_cut_ = true;
@@ -105,18 +118,13 @@ Result<Done> Save::cut(double& frozen_us) {
   return Done{};
 }
 
-// The first `taken` cuts, in their order, are given back: nobody has seen them.
-void Save::undo(std::size_t taken) noexcept {
-  for (std::size_t k = 0; k < taken; ++k) {
-    Territory& earlier = *parts_[order_[k]].territory;
-    if (earlier.units() == 0) continue;
-    static_cast<void>(earlier.method().release(earlier.extent()));
-    static_cast<void>(earlier.method().finish());
-  }
+// The first `begun` territories. Those that are cut are given back: nobody has seen them.
+void Save::undo(std::size_t begun) noexcept {
+  for (std::size_t i = 0; i < begun; ++i) parts_[i].territory->undo();
   set_phase(Phase::over);
-  for (const Part& part : parts_) {
-    part.territory->open_all();
-    part.territory->end_save();
+  for (std::size_t i = 0; i < begun; ++i) {
+    parts_[i].territory->wake_all();
+    parts_[i].territory->end_save();
   }
 }
 
@@ -137,8 +145,10 @@ Result<Done> Save::finish(Statistics& statistics) {
   const auto finished = give_back();
   statistics.faults = faults_.load();
   statistics.waits_for_memory = waits_.load();
-  statistics.pages_scanned = pages_scanned_.load();
-  statistics.pages_skipped_parent = pages_scanned_.load() - pages_copied_.load();
+  for (const Part& part : parts_)
+    statistics.pages_scanned += part.territory->extent().length.count();
+  statistics.pages_skipped_parent =
+      statistics.pages_scanned - pages_copied_.load() + pages_unchanged_.load();
   statistics.peak_extra_bytes = pool_->peak_bytes() + own_buffers_->peak_bytes();
   if (failed()) return error_;
   return finished;
@@ -165,7 +175,14 @@ bool Save::wait_for_cut(const Territory& territory, bool may_wait) noexcept PAGE
     const std::uint32_t now = phase_.load(std::memory_order_seq_cst);
     if (now >= static_cast<std::uint32_t>(Phase::saving)) return true;
     if (!settings_.wait_for_all && territory.taken()) return true;
-    if (!may_wait) return false;
+    // RACE both begin_save() and a lift wait for handlers: until that is over none may wait for
+    // them. Not so a freeze, after which a thread that tries again would wait for all of the thaw.
+    const bool is_waited_for = now < static_cast<std::uint32_t>(Phase::cutting) ||
+                               (territory.cut() != Cut::protection_key && !territory.taken());
+    if (!may_wait || is_waited_for) {
+      sys::yield();
+      return false;
+    }
     if (settings_.wait_for_all) {
       sys::futex_wait(phase_, now);
     } else {
@@ -174,40 +191,58 @@ bool Save::wait_for_cut(const Territory& territory, bool may_wait) noexcept PAGE
   }
 }
 
-bool Save::copy_in_fault(Territory& territory, std::size_t unit) noexcept PAGETRAP_SIGNAL_SAFE {
+bool Save::bring_back(Territory& territory, std::size_t piece) noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto brought = territory.bring_back(piece);
+  if (!brought) fail(brought.error());
+  if (!brought || !*brought) return false;
+  closed(1);
+  return true;
+}
+
+void Save::want_piece(Territory& territory, std::size_t piece) noexcept PAGETRAP_SIGNAL_SAFE {
+  piece_wishes_.add({territory.index(), piece});
+  event();
+}
+
+UnitRun Save::copy_in_fault(Territory& territory, std::size_t unit, UnitRun most) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   Buffer* const buffer = pool_->take();
   if (buffer == nullptr) {
     waits_.fetch_add(1, std::memory_order_relaxed);
-    return false;
+    return {};
   }
   if (!territory.claim(unit)) {
     pool_->give_back(*buffer);
-    return false;
+    return {};
   }
-  if (const auto copied = copy_unit(territory, unit, *buffer); !copied) fail(copied.error());
-  const auto released = territory.release(unit, 1);
-  if (!released) {
-    fail(released.error());
-    territory.unclaim(unit);  // a worker tries again
+  UnitRun run{unit, 1};
+  while (run.first > most.first && territory.claim(run.first - 1)) {
+    --run.first;
+    ++run.count;
+  }
+  while (run.first + run.count < most.first + most.count &&
+         territory.claim(run.first + run.count))
+    ++run.count;
+  for (std::size_t i = run.first; i < run.first + run.count; ++i)
+    if (const auto copied = copy_unit(territory, i, *buffer); !copied) fail(copied.error());
+  const auto closed_them = territory.close(run.first, run.count);
+  if (!closed_them) {
+    fail(closed_them.error());
+    for (std::size_t i = run.first; i < run.first + run.count; ++i)
+      territory.unclaim(i);  // a worker tries again
   }
   if (buffer->used != 0) {
     pool_->push_filled(*buffer);
   } else {
     pool_->give_back(*buffer);
   }
-  if (released) closed(1);
+  if (closed_them) closed(run.count);
   event();
-  return bool(released);
+  return closed_them ? run : UnitRun{};
 }
 
 void Save::want(Territory& territory, std::size_t unit) noexcept PAGETRAP_SIGNAL_SAFE {
-  const std::uint64_t wish = std::uint64_t{territory.index() + 1} << kWishPart | unit;
-  for (auto& slot : wishes_) {
-    std::uint64_t known = slot.load(std::memory_order_relaxed);
-    if (known == wish) return;
-    if (known == 0 && slot.compare_exchange_strong(known, wish, std::memory_order_acq_rel)) break;
-  }
-  // All taken: its turn comes anyway.
+  wishes_.add({territory.index(), unit});
   event();
 }
 
@@ -217,7 +252,7 @@ void Save::event() noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 void Save::closed(std::size_t units) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (open_units_.fetch_sub(units, std::memory_order_seq_cst) == units) event();
+  if (left_.fetch_sub(units, std::memory_order_seq_cst) == units) event();
 }
 
 void Save::fail(const Error& error) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -240,7 +275,7 @@ Result<Done> Save::copy_unit(Territory& territory, std::size_t unit, Buffer& buf
     const auto rest = static_cast<std::size_t>(range.end() - next);
     const PageRange piece{next, pages_for(std::min(rest, bytes(Pages{2 * runs.size()})))};
     const auto found =
-        territory.method().pages(piece, parts_[territory.index()].written_only, runs);
+        territory.method().pages(piece, territory.asks_for_written(), runs);
     if (!found) return found.error();
     for (const PageRange& run : std::span(runs).first(*found)) {
       const auto first = static_cast<std::size_t>(run.base - territory.extent().base);
@@ -251,12 +286,45 @@ Result<Done> Save::copy_unit(Territory& territory, std::size_t unit, Buffer& buf
     }
     next = piece.end();
   }
-  pages_scanned_.fetch_add(range.length.count(), std::memory_order_relaxed);
+  pages_looked_at_.fetch_add(range.length.count(), std::memory_order_relaxed);
   pages_copied_.fetch_add(copied, std::memory_order_relaxed);
   return Done{};
 }
 
+// Of units that were written since the parent: the pages that are as they were. Of all units of a
+// full image: notes what they are.
+void Save::leave_out_unchanged(Buffer& buffer) {
+  std::size_t kept = 0;  // bytes
+  std::size_t from = 0;
+  std::array<BlockRun, kMaxBlockPages> runs;
+  std::size_t count = 0;
+  for (const BlockRun& run : std::span(buffer.runs).first(buffer.run_count)) {
+    Territory& territory = *parts_[run.region].territory;
+    const bool by_hash = territory.keeps();
+    for (std::uint32_t i = 0; i < run.pages; ++i, from += page_size()) {
+      const std::uint64_t page = run.first_page + i;
+      if (by_hash && territory.hashes().is_same(page, {buffer.data + from, page_size()}) &&
+          territory.written_only()) {
+        pages_unchanged_.fetch_add(1, std::memory_order_relaxed);
+        continue;
+      }
+      if (kept != from) std::memcpy(buffer.data + kept, buffer.data + from, page_size());
+      kept += page_size();
+      BlockRun* const last = count != 0 ? &runs[count - 1] : nullptr;
+      if (last != nullptr && last->region == run.region && last->first_page + last->pages == page) {
+        ++last->pages;
+      } else {
+        runs[count++] = {run.region, 1, page};
+      }
+    }
+  }
+  buffer.used = kept;
+  buffer.run_count = count;
+  std::copy_n(runs.begin(), count, buffer.runs.begin());
+}
+
 void Save::add(Buffer& buffer) {
+  if (buffer.used != 0 && !failed()) leave_out_unchanged(buffer);
   if (buffer.used != 0 && !failed()) {
     try {
       const auto added =
@@ -264,9 +332,10 @@ void Save::add(Buffer& buffer) {
       if (!added) fail(added.error());
       if (settings_.progress) {
         std::uint64_t total = 0;
-        for (const Part& part : parts_) total += part.length;
+        for (const Part& part : parts_) total += part.territory->pending_bytes();
         const std::lock_guard one_at_a_time(progress_lock_);
-        if (!settings_.progress(bytes(Pages{pages_scanned_.load()}), total))
+        const std::uint64_t done = bytes(Pages{pages_looked_at_.load()});
+        if (!settings_.progress(std::min(done, total), total))
           fail(Error{"checkpoint", ECANCELED});
       }
     } catch (const std::bad_alloc&) {
@@ -284,7 +353,7 @@ void Save::flush(Territory& territory, std::size_t first, std::size_t end, Buffe
     // Refused: the kernel has no memory. The save has failed; threads wait until it works, and
     // nothing is lost.
     for (;;) {
-      const auto released = territory.release(first, end - first);
+      const auto released = territory.close(first, end - first);
       if (released) break;
       fail(released.error());
       ::usleep(1000);
@@ -310,37 +379,53 @@ void Save::save_units(Territory& territory, std::size_t first, std::size_t end, 
       continue;
     }
     if (const auto copied = copy_unit(territory, unit, buffer); !copied) fail(copied.error());
-    const bool wished = std::any_of(wishes_.begin(), wishes_.end(), [](const auto& wish) {
-      return wish.load(std::memory_order_relaxed) != 0;
-    });
-    if (wished || pool_->any_filled()) {
+    if (wishes_.any() || piece_wishes_.any() || pool_->any_filled()) {
       flush(territory, begin, unit + 1, buffer);
       begin = unit + 1;
-      while (serve_wish(buffer)) {
+      while (serve_piece() || serve_wish(buffer)) {
       }
     }
   }
   flush(territory, begin, end, buffer);
 }
 
-// In turns: a thread that wishes again at once gets the first free slot, and would always be served
-// before those behind it (a stop of 155 ms was seen).
-bool Save::serve_wish(Buffer& buffer) {
-  const std::size_t first = next_wish_.load(std::memory_order_relaxed);
-  for (std::size_t i = 0; i < wishes_.size(); ++i) {
-    const std::size_t index = (first + i) % wishes_.size();
-    if (wishes_[index].load(std::memory_order_relaxed) == 0) continue;
-    const std::uint64_t wish = wishes_[index].exchange(0, std::memory_order_acq_rel);
-    if (wish == 0) continue;
-    next_wish_.store(index + 1, std::memory_order_relaxed);
-    Territory& territory = *parts_[(wish >> kWishPart) - 1].territory;
-    const std::size_t unit = wish & ((std::uint64_t{1} << kWishPart) - 1);
-    if (!territory.claim(unit)) continue;
-    if (const auto copied = copy_unit(territory, unit, buffer); !copied) fail(copied.error());
-    flush(territory, unit, unit + 1, buffer);
-    return true;
+bool Save::serve_piece() {
+  const auto wish = piece_wishes_.take();
+  if (!wish) return false;
+  static_cast<void>(bring_back(*parts_[wish->part].territory, wish->number));
+  return true;
+}
+
+// Before anything is copied: threads wait for pieces, reads too. False: all are back, or on their
+// way.
+bool Save::next_piece() {
+  for (const Part& part : parts_) {
+    Territory& territory = *part.territory;
+    for (std::size_t piece = 0; piece < territory.pieces(); ++piece) {
+      if (territory.piece_state(piece) != PieceState::away) continue;
+      if (bring_back(territory, piece)) return true;
+      if (territory.piece_state(piece) != PieceState::away) continue;
+      // Somebody else's is moving; or it was refused: the save has failed, and threads wait until
+      // it works.
+      if (failed()) {
+        ::usleep(1000);
+      } else {
+        sys::yield();
+      }
+      return true;
+    }
   }
   return false;
+}
+
+bool Save::serve_wish(Buffer& buffer) {
+  const auto wish = wishes_.take();
+  if (!wish) return false;
+  Territory& territory = *parts_[wish->part].territory;
+  if (!territory.claim(wish->number)) return true;
+  if (const auto copied = copy_unit(territory, wish->number, buffer); !copied) fail(copied.error());
+  flush(territory, wish->number, wish->number + 1, buffer);
+  return true;
 }
 
 bool Save::next_stretch(Buffer& buffer) {
@@ -364,6 +449,7 @@ bool Save::next_stretch(Buffer& buffer) {
 }
 
 bool Save::work_once(Buffer& buffer) {
+  if (serve_piece() || next_piece()) return true;
   if (Buffer* const filled = pool_->pop_filled()) {
     add(*filled);
     pool_->give_back(*filled);
@@ -373,6 +459,7 @@ bool Save::work_once(Buffer& buffer) {
 }
 
 void Save::work(Buffer& buffer) noexcept {
+  sys::ask_for_short_turns();
   for (;;) {
     const std::uint32_t now = phase_.load(std::memory_order_seq_cst);
     if (now == static_cast<std::uint32_t>(Phase::over)) return;
@@ -382,7 +469,7 @@ void Save::work(Buffer& buffer) noexcept {
   for (;;) {
     const std::uint32_t seen = events_.load(std::memory_order_seq_cst);
     if (work_once(buffer)) continue;
-    if (open_units_.load(std::memory_order_seq_cst) == 0 && !pool_->any_filled()) return;
+    if (left_.load(std::memory_order_seq_cst) == 0 && !pool_->any_filled()) return;
     sys::futex_wait(events_, seen, kLookAround);
   }
 }

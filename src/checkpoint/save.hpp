@@ -17,6 +17,7 @@
 #include "checkpoint/buffers.hpp"
 #include "checkpoint/image/writer.hpp"
 #include "checkpoint/territory.hpp"
+#include "checkpoint/wishes.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -29,9 +30,11 @@ class Save {
     std::size_t length = 0;  // bytes to save, from the front
     bool written_only = false;
   };
+  using Lengths = std::function<std::size_t(std::size_t part)>;
   struct Settings {
     unsigned threads = 1;
     std::size_t extra_memory = 0;
+    bool can_be_parent = false;  // of an increment, for which writes are noticed from the cut on
     // For the consistency test: its negative control does not wait for all cuts, and both dawdle
     // between one region's and the next.
     bool wait_for_all = true;
@@ -48,23 +51,31 @@ class Save {
 
   /// Memory and threads for it, while the program still runs unhindered.
   Result<Done> prepare();
-  /// Takes the cut of all parts, and starts to copy and write. `frozen_us` is how long the cut
-  /// took. On an error nothing is cut.
-  Result<Done> cut(double& frozen_us);
+  /// Most of the work of the cut, ahead of it.
+  void protect_ahead() noexcept;
+  /// Takes the cut of all parts, and starts to copy and write. `length` says once more how much of
+  /// each is to be saved. `frozen_us` is how long the cut took. On an error nothing is cut.
+  Result<Done> cut(const Lengths& length, double& frozen_us);
   /// Waits until everything is written. All memory is given back, whatever happens on the way.
   Result<Done> finish(Statistics& statistics);
   /// In a fork()ed child: there are no workers here.
   void abandon_in_child() noexcept;
 
   // --- called by faulting threads
-  /// Whether the cut is complete. `may_wait`: waits until it is.
+  /// Whether the cut is complete. `may_wait`: waits until it is, if it is being taken.
   [[nodiscard]] bool wait_for_cut(const Territory& territory, bool may_wait) noexcept
       PAGETRAP_SIGNAL_SAFE;
   void count_fault() noexcept PAGETRAP_SIGNAL_SAFE {
     faults_.fetch_add(1, std::memory_order_relaxed);
   }
-  /// Copies and releases one unit in the calling thread. False: no buffer, or not pending.
-  [[nodiscard]] bool copy_in_fault(Territory& territory, std::size_t unit) noexcept
+  /// Brings a piece back in the calling thread. False: somebody else does, or it was refused.
+  [[nodiscard]] bool bring_back(Territory& territory, std::size_t piece) noexcept
+      PAGETRAP_SIGNAL_SAFE;
+  /// Asks the workers to bring this piece back next.
+  void want_piece(Territory& territory, std::size_t piece) noexcept PAGETRAP_SIGNAL_SAFE;
+  /// Copies and closes `unit` in the calling thread, and what is pending around it, within `most`.
+  /// Returns these. None: no buffer, or it is not pending.
+  [[nodiscard]] UnitRun copy_in_fault(Territory& territory, std::size_t unit, UnitRun most) noexcept
       PAGETRAP_SIGNAL_SAFE;
   /// Asks the workers to take this unit next.
   void want(Territory& territory, std::size_t unit) noexcept PAGETRAP_SIGNAL_SAFE;
@@ -72,13 +83,17 @@ class Save {
  private:
   enum class Phase : std::uint32_t {
     preparing,
-    cutting,  // threads that fault wait
-    saving,   // the workers run, and threads save what they touch
+    gathering,  // what is to be cut; threads that fault try again
+    cutting,    // threads that fault wait
+    saving,     // the workers run, and threads save what they touch
     over
   };
   void work(Buffer& buffer) noexcept;
   bool work_once(Buffer& buffer);
+  bool serve_piece();
+  bool next_piece();
   bool serve_wish(Buffer& buffer);
+  void leave_out_unchanged(Buffer& buffer);
   void flush(Territory& territory, std::size_t first, std::size_t end, Buffer& buffer);
   bool next_stretch(Buffer& buffer);
   void save_units(Territory& territory, std::size_t first, std::size_t end, Buffer& buffer);
@@ -91,7 +106,7 @@ class Save {
   }
   void closed(std::size_t units) noexcept PAGETRAP_SIGNAL_SAFE;
   void set_phase(Phase phase) noexcept;
-  void undo(std::size_t taken) noexcept;
+  void undo(std::size_t begun) noexcept;
   Result<Done> give_back() noexcept;
   void join_workers() noexcept;
   void event() noexcept PAGETRAP_SIGNAL_SAFE;
@@ -108,14 +123,15 @@ class Save {
 
   std::atomic<std::uint32_t> phase_{static_cast<std::uint32_t>(Phase::preparing)};  // futex word
   std::atomic<std::uint32_t> events_{0};  // futex word: something for the workers
-  std::atomic<std::size_t> open_units_{0};
+  std::atomic<std::size_t> left_{0};  // units and pieces
   std::atomic<std::size_t> cursor_{0};  // units of all parts, in order
-  std::array<std::atomic<std::uint64_t>, 64> wishes_{};
-  std::atomic<std::size_t> next_wish_{0};  // where to look first
+  Wishes wishes_;
+  Wishes piece_wishes_;
   std::atomic<std::uint64_t> faults_{0};
   std::atomic<std::uint64_t> waits_{0};
-  std::atomic<std::uint64_t> pages_scanned_{0};
+  std::atomic<std::uint64_t> pages_looked_at_{0};
   std::atomic<std::uint64_t> pages_copied_{0};
+  std::atomic<std::uint64_t> pages_unchanged_{0};  // of those copied
   std::atomic<std::uint32_t> failed_{0};  // 0 no, 1 being written down, 2 yes
   Error error_;
 };

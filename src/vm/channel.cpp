@@ -16,6 +16,7 @@
 
 #include "sys/kernel_abi.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/time_slice.hpp"
 #include "vm/dispatch.hpp"
 #include "vm/region_state.hpp"
 
@@ -199,6 +200,7 @@ void Channel::stop_threads() noexcept {
 // One handler thread, until it reads a fault on a sentinel.
 void Channel::serve() noexcept {
   sys::this_thread().served_channel = this;
+  sys::ask_for_short_turns();
   const int uffd = uffd_.descriptor.get();
   const PageRange sentinels = sentinels_.range();
   std::array<uffd_msg, kBatch> messages;

@@ -116,10 +116,12 @@ int restore_some(const RegionState& state, PageRange rest, std::byte* from, Hole
 
 // RACE the table calls a page filled before it is (see for_runs in userfaultfd.cpp), and pages that
 // somebody has protected since they came back keep what it says of them.
-void name_restored(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  for (std::byte* page = range.base; page < range.end(); page += page_size()) {
-    if (state.pages.get(page) == PageState::missing)
-      state.pages.set_one(page, PageState::read_write);
+void name_restored(RegionState& state, PageRange range, PageState after) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  for (std::byte* next = range.base; next < range.end();) {
+    const PageRange run = state.pages.run(next, range.end());
+    if (state.pages.get(next) == PageState::missing) state.pages.set(run, after);
+    next = run.end();
   }
 }
 
@@ -128,7 +130,7 @@ Outcome restore_run(RegionState& state, PageRange range, std::byte* window, Hole
   filled = 0;
   sys::Patience patience;
   const Opening opening(state.tracker, range);  // rights are not kept
-  name_restored(state, range);
+  name_restored(state, range, PageState::read_write);
   while (filled < range.size_bytes()) {
     std::byte* const next = range.base + filled;
     const PageRange rest{next, Pages{(range.size_bytes() - filled) >> page_shift()}};
@@ -314,6 +316,21 @@ Error finished(const char* operation, PageRange range) noexcept PAGETRAP_SIGNAL_
   return Error{operation, EBADF, range, "the lift is finished"};
 }
 
+// Nobody but us looks at the window, so the pages are protected before anybody can write to them.
+Outcome protect_in_window(RegionState& state, PageRange there) noexcept PAGETRAP_SIGNAL_SAFE {
+  if ((state.uffd_mode & UFFDIO_REGISTER_MODE_WP) == 0 || state.dirty_form == DirtyForm::scan ||
+      state.dirty_form == DirtyForm::ring)
+    return Error{"Lift::put_back", ENOTSUP, there,
+                 "to protect: the region's handler must ask for write_protected faults"};
+  sys::Patience patience;  // EAGAIN: while an event is unread
+  for (;;) {
+    const int error = sys::uffd_write_protect(state.uffd, there, true);
+    if (error == 0) return kDone;
+    if (error != EAGAIN || !state.channel->try_again(patience))
+      return Error{"UFFDIO_WRITEPROTECT of a lifted range", error, there};
+  }
+}
+
 Outcome check_part(const RegionState* state, Pages front, const char* operation,
                    PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state == nullptr) return finished(operation, range);
@@ -336,7 +353,7 @@ Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   return pages_for(filled);
 }
 
-Result<Done> Lift::put_back(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+Result<Done> Lift::put_back(PageRange range, Access access) noexcept PAGETRAP_SIGNAL_SAFE {
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
   if (const Outcome wrong = check_part(state, front_, "Lift::put_back", range); failed(wrong))
     return wrong;
@@ -348,10 +365,13 @@ Result<Done> Lift::put_back(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
                  "a handler thread would wait for itself to read the remap event"};
   const UsesWindow window(*state);
   if (window.base() == nullptr) return finished("Lift::put_back", range);
-  // RACE the table calls a page filled before it is: see for_runs() in userfaultfd.cpp. Marks come
-  // back with the tables, so a tracker need not know.
-  name_restored(*state, range);
   const PageRange there{in_window(*state, range.base, window.base()), range.length};
+  if (access == Access::read) {
+    if (const Outcome outcome = protect_in_window(*state, there); failed(outcome)) return outcome;
+  }
+  // RACE the table calls a page filled, or protected, before it is: see for_runs() in
+  // userfaultfd.cpp. Marks come back with the tables, so a tracker need not know.
+  name_restored(*state, range, filled_state(access));
   std::byte* moved = nullptr;
   if (const int error = move_tables(there, range.base, moved))
     return Error{"mremap of a lifted range", error, range};

@@ -15,6 +15,7 @@ namespace {
 
 // Bytes stored as words where a range is long: 1 GiB of pages is 32,768 stores instead of 262,144.
 constexpr std::size_t kWord = sizeof(std::uint64_t);
+constexpr std::uint64_t kEachByte = 0x0101010101010101U;
 
 }  // namespace
 
@@ -69,20 +70,29 @@ Result<PageStates> PageStates::create(PageRange range, PageState initial) {
   const std::size_t end = index + range.length.count();
   for (; index < end && index % kWord != 0; ++index)
     bytes_[index].store(byte, std::memory_order_release);
-  const std::uint64_t word = 0x0101010101010101U * std::uint64_t{byte};
   for (; index + kWord <= end; index += kWord)
     std::atomic_ref<std::uint64_t>(reinterpret_cast<std::uint64_t&>(bytes_[index]))
-        .store(word, std::memory_order_release);
+        .store(kEachByte * byte, std::memory_order_release);
   for (; index < end; ++index) bytes_[index].store(byte, std::memory_order_release);
 }
 
 [[gnu::hot]] PageRange PageStates::run(std::byte* from, const std::byte* end) const noexcept
     PAGETRAP_SIGNAL_SAFE {
   const PageState state = get(from);
-  std::size_t length = 1;
-  const std::size_t limit = static_cast<std::size_t>(end - from) >> page_shift();
-  while (length < limit && get(from + bytes(Pages{length})) == state) ++length;
-  return {from, Pages{length}};
+  const std::size_t first = index_of(from);
+  const std::size_t last = first + (static_cast<std::size_t>(end - from) >> page_shift());
+  std::size_t index = first + 1;
+  while (index < last) {
+    // Bytes that are equal mean the same, whatever they mean.
+    if (index % kWord == 0 && index + kWord <= last &&
+        word_at(index) == kEachByte * bytes_[index - 1].load(std::memory_order_relaxed)) {
+      index += kWord;
+      continue;
+    }
+    if (decode(bytes_[index].load(std::memory_order_relaxed)) != state) break;
+    ++index;
+  }
+  return {from, Pages{index - first}};
 }
 
 bool PageStates::claim(const void* page, PageState expected) noexcept PAGETRAP_SIGNAL_SAFE {

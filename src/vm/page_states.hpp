@@ -128,6 +128,12 @@ class PageStates {
     return bytes_[index_of(address)];
   }
 
+  /// Eight bytes at once; `index` is a multiple of eight.
+  [[nodiscard]] std::uint64_t word_at(std::size_t index) const noexcept PAGETRAP_SIGNAL_SAFE {
+    return std::atomic_ref<std::uint64_t>(reinterpret_cast<std::uint64_t&>(bytes_[index]))
+        .load(std::memory_order_relaxed);
+  }
+
   std::atomic<std::uint8_t>* bytes_ = nullptr;
   std::uintptr_t first_ = 0;
   std::atomic<PageState> initial_{PageState::read_write};

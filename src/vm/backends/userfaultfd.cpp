@@ -50,7 +50,10 @@ std::uint64_t features_for(const RegionState& state, std::uint64_t mode, bool in
   if (inline_delivery) features |= UFFD_FEATURE_SIGBUS;
   if ((mode & UFFDIO_REGISTER_MODE_WP) != 0) {
     features |= UFFD_FEATURE_PAGEFAULT_FLAG_WP;
-    features |= have & UFFD_FEATURE_WP_UNPOPULATED;
+    // Where missing pages fault by themselves they need no mark, which would cost page tables: a
+    // lifted range is mostly empty.
+    const bool needs_no_marks = state.options.liftable && state.wants(FaultKind::missing);
+    if (!needs_no_marks) features |= have & UFFD_FEATURE_WP_UNPOPULATED;
     if (is_shared(state)) features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
     if (tracks_asynchronously(state)) features |= UFFD_FEATURE_WP_ASYNC;
   }
