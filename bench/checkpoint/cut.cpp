@@ -2,7 +2,7 @@
 // read and write it meanwhile, the same on both sides.
 //
 // Ours is the time between the two hooks, with nothing but the cut between them: the arena's locks,
-// and taking the page tables away. A thread that touches the heap then waits until it is over. The
+// and protecting what is not protected ahead, or taking the page tables away. A thread that touches the heap then waits until it is over. The
 // rival is the time that fork() takes, in which threads that fault wait. The parameters
 // writer_stall_* say what the threads saw: the longest time without progress that overlaps the cut.
 // On our side that has the first fault in it, and on both whatever the scheduler adds.
@@ -66,12 +66,11 @@ MakeSide fork_cuts(std::size_t size, bool huge_pages, int cuts, Notes& notes) {
   };
 }
 
-template <std::size_t Size, bool HugePages, bool KernelAccesses>
+template <std::size_t Size, bool HugePages, bool Handlers>
 void measure_cut(const Effort& effort, Report& report) {
-  if (Size > kGiB || !KernelAccesses) only_in_full_run(effort, report);
-  checkpoint::CheckpointerOptions options;
+  if (Size > kGiB || Handlers) only_in_full_run(effort, report);
+  checkpoint::CheckpointerOptions options = full_images(Handlers);
   options.huge_pages = HugePages;
-  options.kernel_accesses = KernelAccesses;
   require_cut(report, options);
   SidesPlan plan;
   plan.heap_bytes = Size;
@@ -95,22 +94,22 @@ void measure_growth(const Effort& effort, Report& report) {
   only_in_full_run(effort, report);
   constexpr std::size_t kLarge = 8 * kGiB;
   constexpr std::size_t kSmall = 64 * kMiB;
-  require_cut(report, {});
+  require_cut(report, full_images(false));
   SidesPlan plan;
   plan.heap_bytes = kLarge;
   plan.memory_bytes = static_cast<double>(kLarge) * 1.3 + 1e9;
   plan.full_pairs = 15;
   Notes notes({"writer_stall_large_us", "", "huge_page_bytes_large", ""});
   Notes small_notes({"writer_stall_small_us", "", "huge_page_bytes_small", ""});
-  measure_sides(effort, report, plan, our_cuts(kLarge, {}, 1, report, notes),
-                our_cuts(kSmall, {}, 1, report, small_notes));
+  measure_sides(effort, report, plan, our_cuts(kLarge, full_images(false), 1, report, notes),
+                our_cuts(kSmall, full_images(false), 1, report, small_notes));
   notes.report(report);
   small_notes.report(report);
 }
 
 constexpr const char* kLiftBound =
-    "the handler thread's turn on a busy CPU: mremap waits until it has read of it";
-constexpr const char* kHugeBound = "the states of all small pages, a byte each, are set in the cut";
+    "the turn on a busy CPU of the thread that reads the remap event: mremap waits for it";
+constexpr const char* kHugeBound = "what threads opened again since it was protected ahead, an interrupt of all CPUs a call";
 
 Question question(const char* id, std::size_t size, const char* how, double target,
                   void (*measure)(const Effort&, Report&), const char* bound = kLiftBound) {
@@ -129,15 +128,15 @@ Question question(const char* id, std::size_t size, const char* how, double targ
 
 void add_cut(Questions& questions) {
   questions.push_back(
-      question("checkpoint.cut_64m", 64 * kMiB, "", 0.1, measure_cut<64 * kMiB, false, true>));
+      question("checkpoint.cut_64m", 64 * kMiB, "", 0.1, measure_cut<64 * kMiB, false, false>));
   questions.push_back(
-      question("checkpoint.cut_1g", kGiB, "", 0.01, measure_cut<kGiB, false, true>));
-  questions.push_back(question("checkpoint.cut_1g.inline", kGiB, ", faults in the faulting thread",
-                               0.01, measure_cut<kGiB, false, false>));
+      question("checkpoint.cut_1g", kGiB, "", 0.01, measure_cut<kGiB, false, false>));
+  questions.push_back(question("checkpoint.cut_1g.handlers", kGiB, ", faults in handler threads",
+                               0.01, measure_cut<kGiB, false, true>));
   questions.push_back(
-      question("checkpoint.cut_8g", 8 * kGiB, "", 0.002, measure_cut<8 * kGiB, false, true>));
+      question("checkpoint.cut_8g", 8 * kGiB, "", 0.002, measure_cut<8 * kGiB, false, false>));
   questions.push_back(question("checkpoint.cut_1g.thp", kGiB, ", huge pages", 0.1,
-                               measure_cut<kGiB, true, true>, kHugeBound));
+                               measure_cut<kGiB, true, false>, kHugeBound));
   questions.push_back({.id = "checkpoint.cut_growth",
                        .asks = "the stop for 8 GiB against the stop for 64 MiB",
                        .ours = "cut of 8 GiB",

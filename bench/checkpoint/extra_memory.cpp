@@ -26,7 +26,7 @@ void forget_most_resident(Report& report) {
 enum Note : std::size_t { by_statistics, waits };
 
 void measure(const Effort& effort, Report& report) {
-  require_cut(report, {});
+  require_cut(report, full_images(false));
   SidesPlan plan;
   plan.heap_bytes = kGiB;
   plan.warm_up = false;
@@ -39,18 +39,16 @@ void measure(const Effort& effort, Report& report) {
   measure_sides(
       effort, report, plan,
       [&]() -> Peer::Batch {
-        auto heap = std::make_shared<ArenaHeap>(kGiB, checkpoint::CheckpointerOptions{}, report);
+        auto heap = std::make_shared<ArenaHeap>(kGiB, full_images(false), report);
         return [heap, watch, &report, &notes] {
           double before = 0;
-          checkpoint::Hooks hooks;
-          hooks.before_cut = [&] {
+          SnapshotPlan from_here = watch;
+          from_here.at_begin = [&] {
             forget_most_resident(report);
             before = resident();
           };
-          heap->checkpointer().set_hooks(hooks);
           checkpoint::Statistics statistics;
-          save_arena(*heap, watch, &statistics);
-          heap->checkpointer().set_hooks({});
+          save_arena(*heap, from_here, &statistics);
           notes.add(by_statistics, static_cast<double>(statistics.peak_extra_bytes));
           notes.add(waits, static_cast<double>(statistics.waits_for_memory));
           return most_resident() - before;

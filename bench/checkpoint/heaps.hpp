@@ -30,6 +30,29 @@ class NullSink final : public checkpoint::Sink {
   void abandon() noexcept override {}
 };
 
+/// A sink whose images could be parents: they lie in a directory, each under a name of its own.
+class NamedNullSink final : public checkpoint::Sink {
+ public:
+  NamedNullSink() : path_("/tmp/" + std::to_string(++count_)) {}
+  Result<Done> write(std::span<const std::byte>) override { return Done{}; }
+  Result<Done> commit() override { return Done{}; }
+  void abandon() noexcept override {}
+  [[nodiscard]] std::string path() const override { return path_; }
+
+ private:
+  static inline int count_ = 0;
+  std::string path_;
+};
+
+/// For programs that make full images only, and touch what system calls are to write to. `handlers`:
+/// that need not, since handler threads serve such calls.
+inline checkpoint::CheckpointerOptions full_images(bool handlers) {
+  checkpoint::CheckpointerOptions options;
+  options.incremental = false;
+  options.kernel_accesses = handlers;
+  return options;
+}
+
 /// Gives each page two random words of its own: no page is zero, and no two are equal.
 void fill(std::byte* heap, std::size_t size_bytes);
 

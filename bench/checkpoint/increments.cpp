@@ -63,12 +63,12 @@ void measure_series(const Effort& effort, Report& report) {
         auto heap = std::make_shared<ArenaHeap>(kGiB, checkpoint::CheckpointerOptions{}, report);
         if (!heap->checkpointer().tracks_writes())
           report.skip("no tracking of writes: increments need Linux 6.7");
-        NullSink sink;
+        NamedNullSink sink;
         heap->save(sink);
         return [=, &report, &notes] {
           const auto [lost, share] =
               lost_by_series(heap->data(), heap->size_bytes(), snapshots, without_ms, [&] {
-                NullSink forgetful;
+                NamedNullSink forgetful;
                 const auto saved = heap->checkpointer().checkpoint(forgetful);
                 if (!saved) report.fail(describe(saved.error()));
                 notes.add(our_window, saved->save_us / 1e3);
@@ -102,7 +102,7 @@ void measure_bytes(const Effort& effort, Report& report) {
   if (!heap.checkpointer().tracks_writes())
     report.skip("no tracking of writes: increments need Linux 6.7");
   report.parameter("bytes", static_cast<double>(heap.size_bytes()));
-  NullSink sink;
+  NamedNullSink sink;
   heap.save(sink);
   std::vector<std::size_t> pages(heap.size_bytes() >> page_shift());
   std::iota(pages.begin(), pages.end(), std::size_t{0});
@@ -113,7 +113,7 @@ void measure_bytes(const Effort& effort, Report& report) {
     for (std::size_t i = 0; i < dirty; ++i)
       *reinterpret_cast<volatile std::uint64_t*>(heap.data() + pages[i] * page_size() + 16) =
           random() | 1;
-    NullSink forgetful;
+    NamedNullSink forgetful;
     const auto saved = heap.checkpointer().checkpoint(forgetful);
     if (!saved) report.fail(describe(saved.error()));
     report.check(saved->pages_written >= dirty, "an increment lacks a written page");
@@ -132,7 +132,7 @@ void add_increments(Questions& questions) {
                        .target = 0.2,
                        .measure = measure_series,
                        .scheduling = Scheduling::fair_group,
-                       .bound = "a fault for each unit in use, and one for each page written"});
+                       .bound = "a fault for each unit in use"});
   questions.push_back(
       {.id = "checkpoint.bytes_incremental",
        .asks = "bytes of an increment for each byte of the pages written, 1% of all",

@@ -11,6 +11,7 @@ Snapshot watch(std::byte* heap, std::size_t size_bytes, const SnapshotPlan& plan
   touch_all(heap, size_bytes);
   Writers writers(heap, size_bytes, plan.pattern);
   sleep_ms(50 + plan.before_ms);
+  if (plan.at_begin) plan.at_begin();
   const double begin = now_ns();
   save();
   const double end = now_ns();

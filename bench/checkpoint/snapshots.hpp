@@ -20,6 +20,7 @@ struct SnapshotPlan {
   Pattern pattern;
   long before_ms = 0;  // before, and again at the end: the rate that should have been
   long settle_ms = 0;
+  std::function<void()> at_begin{};
 };
 
 /// A checkpoint of everything, to a sink that forgets it.

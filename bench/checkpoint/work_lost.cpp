@@ -1,6 +1,6 @@
 // checkpoint.work_lost_*: how much work do two threads not do because of a checkpoint, until some
 // time after it, when they have their old speed again? What fork() leaves behind, a fault for each
-// page that is written again, is in it; so is our tracking of writes.
+// page that is written again, is in it.
 #include "checkpoint/questions.hpp"
 #include "checkpoint/snapshots.hpp"
 
@@ -10,11 +10,10 @@ namespace {
 
 enum Note : std::size_t { our_time, rival_time, faults };
 
-template <bool Hot, bool KernelAccesses>
+template <bool Hot, bool Handlers>
 void measure(const Effort& effort, Report& report) {
-  if (!KernelAccesses) only_in_full_run(effort, report);
-  checkpoint::CheckpointerOptions options;
-  options.kernel_accesses = KernelAccesses;
+  if (Handlers) only_in_full_run(effort, report);
+  const checkpoint::CheckpointerOptions options = full_images(Handlers);
   require_cut(report, options);
   SidesPlan plan;
   plan.heap_bytes = kGiB;
@@ -64,22 +63,22 @@ Question question(const char* id, const char* where, double target,
       .measure = measure,
       .scheduling = Scheduling::fair_group,
       .bound =
-          "first touches wait for units of 256 KiB; then a fault for each tracked page written"};
+          "a fault, a copy and an interrupt of the other CPUs for each 64 to 256 KiB written"};
 }
 
 }  // namespace
 
 void add_work_lost(Questions& questions) {
   questions.push_back(
-      question("checkpoint.work_lost_uniform", "everywhere", 1.0, measure<false, true>));
+      question("checkpoint.work_lost_uniform", "everywhere", 1.0, measure<false, false>));
   questions.push_back(question("checkpoint.work_lost_hot", "9 of 10 to a tenth of the heap", 0.7,
-                               measure<true, true>));
-  questions.push_back(question("checkpoint.work_lost_uniform.inline",
-                               "everywhere, faults in the faulting thread", 1.0,
-                               measure<false, false>));
-  questions.push_back(question("checkpoint.work_lost_hot.inline",
-                               "9 of 10 to a tenth of the heap, faults in the faulting thread", 0.7,
                                measure<true, false>));
+  questions.push_back(question("checkpoint.work_lost_uniform.handlers",
+                               "everywhere, faults in handler threads", 1.0,
+                               measure<false, true>));
+  questions.push_back(question("checkpoint.work_lost_hot.handlers",
+                               "9 of 10 to a tenth of the heap, faults in handler threads", 0.7,
+                               measure<true, true>));
 }
 
 }  // namespace pagetrap::bench

@@ -23,6 +23,7 @@ namespace {
 constexpr std::size_t kBatch = 8;                            // units a worker takes on at once
 constexpr std::size_t kPoolBuffer = std::size_t{256} << 10;  // at least a unit
 constexpr std::size_t kReady = std::size_t{16} << 20;  // bytes of buffers, committed before the cut
+constexpr unsigned kRest = 100;                        // us
 constexpr std::uint64_t kLookAround = 20'000'000;      // ns, for workers with nothing to do
 
 // Small enough that what has been copied is still in the cache when it is hashed.
@@ -86,6 +87,9 @@ void Save::set_phase(Phase phase) noexcept {
 
 void Save::protect_ahead() noexcept {
   for (const Part& part : parts_) part.territory->protect_ahead(part.length);
+  // This thread has had the processor for long: where others want it, it would lose it in the middle
+  // of the cut, for a turn of 4 ms. It comes back with a turn of its own.
+  ::usleep(kRest);
 }
 
 Result<Done> Save::cut(const Lengths& length, double& frozen_us) {
@@ -179,10 +183,7 @@ bool Save::wait_for_cut(const Territory& territory, bool may_wait) noexcept PAGE
     // them. Not so a freeze, after which a thread that tries again would wait for all of the thaw.
     const bool is_waited_for = now < static_cast<std::uint32_t>(Phase::cutting) ||
                                (territory.cut() != Cut::protection_key && !territory.taken());
-    if (!may_wait || is_waited_for) {
-      sys::yield();
-      return false;
-    }
+    if (!may_wait || is_waited_for) return false;
     if (settings_.wait_for_all) {
       sys::futex_wait(phase_, now);
     } else {

@@ -1,6 +1,7 @@
 #include "checkpoint/territory.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <new>
@@ -15,7 +16,13 @@ namespace checkpoint {
 namespace {
 
 constexpr std::size_t kFreshBytes = std::size_t{64} << 10;  // zeroes for a page nobody ever wrote
+constexpr std::size_t kSampled = 8;                         // pieces
+constexpr unsigned kSampleLeast = 1000;                     // us
+// Units that threads open, in all: as long as they are fewer, most of the time is left to protect
+// them again, where a call costs 25 us (a virtual machine whose other processor is busy).
+constexpr double kFewPerSecond = 20'000;
 constexpr unsigned kPasses = 4;                             // of protecting ahead of a cut
+constexpr std::size_t kGapUnits = 16;                       // 1 MiB, or 32 MiB of huge pages
 constexpr std::size_t kFewRuns = 8;                         // as dear as a piece of 8 MiB
 constexpr std::size_t kStrideBytes = std::size_t{256} << 10;
 constexpr std::size_t kPieceBytes = std::size_t{8} << 20;   // 0.1 ms to protect and move: a wait
@@ -69,23 +76,59 @@ void Territory::forget_images() noexcept {
 
 void Territory::protect_ahead(std::size_t length) noexcept {
   if (!protects()) return;
+  arm_ahead(length);
+  // Handlers that have begun end before the cut, which waits for them.
+  region_.quiesce();
+}
+
+void Territory::arm_ahead(std::size_t length) noexcept {
   const std::size_t units = (length + shape_.unit_bytes - 1) / shape_.unit_bytes;
   const std::size_t in_piece = kPieceBytes / shape_.unit_bytes;
-  std::size_t before = units + 1;
-  for (unsigned pass = 0; pass < kPasses; ++pass) {
-    std::size_t protected_now = 0;
-    for (std::size_t first = 0; first < units; first += in_piece)
-      protected_now += protect_piece_ahead(first, std::min(units, first + in_piece));
-    if (protected_now == 0 || protected_now > before / 2) return;
-    before = protected_now;
+  const std::size_t pieces = (units + in_piece - 1) / in_piece;
+  const auto arm = [&](std::size_t piece) {
+    return arm_units(piece * in_piece, std::min(units, (piece + 1) * in_piece));
+  };
+  // A few, far from each other: do threads write so fast that protecting is for nothing, and only
+  // stops them?
+  const std::size_t stride = std::max<std::size_t>(1, pieces / kSampled);
+  const std::uint64_t began = sys::monotonic_nanoseconds();
+  std::size_t armed = 0;
+  for (std::size_t piece = 0; piece < pieces; piece += stride) armed += arm(piece);
+  if (armed == 0) return;
+  ::usleep(kSampleLeast);
+  std::size_t opened = 0;
+  for (std::size_t piece = 0; piece < pieces; piece += stride)
+    for (std::size_t unit = piece * in_piece; unit < std::min(units, (piece + 1) * in_piece); ++unit)
+      if (state(unit) == UnitState::open) ++opened;
+  const auto seconds = static_cast<double>(sys::monotonic_nanoseconds() - began) / 1e9;
+  if (static_cast<double>(opened * stride) / seconds > kFewPerSecond) {
+    for (std::size_t piece = 0; piece < pieces; piece += stride)
+      disarm_units(piece * in_piece, std::min(units, (piece + 1) * in_piece));
+    return;
   }
+  std::size_t before = 2 * units + 1;  // the first pass finds all of them open
+  for (unsigned pass = 0; pass < kPasses; ++pass) {
+    armed = 0;
+    for (std::size_t piece = 0; piece < pieces; ++piece) armed += arm(piece);
+    if (armed == 0 || armed > before / 2) return;
+    before = armed;
+  }
+}
+
+void Territory::disarm_units(std::size_t first, std::size_t end) noexcept {
+  for (std::size_t unit = first; unit < end; ++unit) {
+    UnitState armed = UnitState::armed;
+    states_[unit].compare_exchange_strong(armed, UnitState::open);
+  }
+  // What is refused is opened when it is touched.
+  static_cast<void>(region_.unprotect(unit_range(first, end - first)));
 }
 
 // Returns how many units were open.
 // RACE the state comes first. A thread that faults on a unit that is armed opens it: the state,
 // then the page. If this protects the page once more, after that, the unit is open and protected,
 // which any fault mends. The other way round a unit could be armed and not protected.
-std::size_t Territory::protect_piece_ahead(std::size_t first, std::size_t end) noexcept {
+std::size_t Territory::arm_units(std::size_t first, std::size_t end) noexcept {
   std::size_t armed = 0;
   std::size_t runs = 0;
   UnitRun run{first, 0};
@@ -160,8 +203,11 @@ std::size_t Territory::make_pending(std::size_t first, bool skips_clean) {
   pending_units_ += count;
   if (before != UnitState::open) return first + count;
   const PageRange range = unit_range(first, count);
-  if (!open_runs_.empty() && open_runs_.back().end() == range.base) {
-    open_runs_.back().length = Pages{open_runs_.back().length.count() + range.length.count()};
+  // What lies between and is protected already costs less to protect again than another call.
+  const auto gap = [&] { return static_cast<std::size_t>(range.base - open_runs_.back().end()); };
+  if (!open_runs_.empty() && gap() <= kGapUnits * shape_.unit_bytes) {
+    PageRange& last = open_runs_.back();
+    last.length = pages_for(static_cast<std::size_t>(range.end() - last.base));
   } else {
     open_runs_.push_back(range);
   }

@@ -152,7 +152,9 @@ class Territory {
   [[nodiscard]] bool is_away(const std::byte* page, std::size_t& piece) const noexcept
       PAGETRAP_SIGNAL_SAFE;
   [[nodiscard]] PageRange piece_range(std::size_t piece) const noexcept PAGETRAP_SIGNAL_SAFE;
-  std::size_t protect_piece_ahead(std::size_t first, std::size_t end) noexcept;
+  void arm_ahead(std::size_t length) noexcept;
+  std::size_t arm_units(std::size_t first, std::size_t end) noexcept;
+  void disarm_units(std::size_t first, std::size_t end) noexcept;
   std::size_t make_pending(std::size_t first, bool skips_clean);
   void set_states(std::size_t first, std::size_t count, UnitState state) noexcept
       PAGETRAP_SIGNAL_SAFE;

@@ -29,15 +29,22 @@ Registry& registry() {
 RegionState::RegionState() = default;
 RegionState::~RegionState() = default;
 
+namespace {
+constexpr std::uint64_t kSpin = 30'000;  // ns, a few times what a handler takes
+}  // namespace
+
 bool InFlight::wait(std::uint64_t nanoseconds) noexcept {
   const std::uint64_t end = sys::monotonic_nanoseconds() + nanoseconds;
   // RACE a fault reads the phase, is delayed, and enters the counter of a phase that has been
   // waited for already. The second round flips back and waits for that counter too.
   for (int round = 0; round < 2; ++round) {
     const unsigned old = phase_.fetch_xor(1, std::memory_order_seq_cst) & 1;
+    // Handlers are short: whoever yields at once may not be back for as long as a turn takes.
+    const std::uint64_t spin_until = sys::monotonic_nanoseconds() + kSpin;
     while (count_[old].load(std::memory_order_seq_cst) != 0) {
-      if (sys::monotonic_nanoseconds() > end) return false;
-      sys::yield();
+      const std::uint64_t now = sys::monotonic_nanoseconds();
+      if (now > end) return false;
+      if (now > spin_until) sys::yield();
     }
   }
   return true;

@@ -263,6 +263,10 @@ Outcome open_if_there(RegionState& state, PageRange page) noexcept PAGETRAP_SIGN
   return kDone;
 }
 
+bool is_there(PageState state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state == PageState::read || state == PageState::read_write;
+}
+
 // Rights of `range` become `access`. Pages that are empty stay so when rights are taken away: there
 // is nothing to protect, and supply() says what they get.
 //
@@ -275,10 +279,17 @@ Outcome open_if_there(RegionState& state, PageRange page) noexcept PAGETRAP_SIGN
 Outcome for_runs(RegionState& state, PageRange range, Access access, PageState after) noexcept
     PAGETRAP_SIGNAL_SAFE {
   for (std::byte* next = range.base; next < range.end();) {
-    const PageRange run = state.pages.run(next, range.end());
-    const PageState from = state.pages.get(next);
+    PageRange run = state.pages.run(next, range.end());
+    PageState from = state.pages.get(next);
     next = run.end();
     if (access == Access::read && is_empty(from)) continue;
+    if (access == Access::read && is_there(from)) {
+      // What is protected already costs less to protect again than a call for each run.
+      while (next < range.end() && is_there(state.pages.get(next)))
+        next = state.pages.run(next, range.end()).end();
+      run.length = pages_for(static_cast<std::size_t>(next - run.base));
+      from = PageState::read_write;  // if it is refused: may be open
+    }
     if (from == PageState::missing && was_emptied_meanwhile(run)) {
       if (const Outcome outcome = open_if_there(state, run); failed(outcome)) return outcome;
       continue;
