@@ -293,21 +293,35 @@ Result<Done> Save::copy_unit(Territory& territory, std::size_t unit, Buffer& buf
 }
 
 // Of units that were written since the parent: the pages that are as they were. Of all units of a
-// full image: notes what they are.
+// full image: notes what they are. A unit is whole in one buffer.
 void Save::leave_out_unchanged(Buffer& buffer) {
   std::size_t kept = 0;  // bytes
   std::size_t from = 0;
   std::array<BlockRun, kMaxBlockPages> runs;
   std::size_t count = 0;
+  Territory* last_territory = nullptr;
+  std::size_t last_unit = 0;
+  bool changed = true;
+  const auto end_unit = [&] {
+    if (!changed) last_territory->cool(last_unit);
+  };
   for (const BlockRun& run : std::span(buffer.runs).first(buffer.run_count)) {
     Territory& territory = *parts_[run.region].territory;
-    const bool by_hash = territory.keeps();
     for (std::uint32_t i = 0; i < run.pages; ++i, from += page_size()) {
       const std::uint64_t page = run.first_page + i;
-      if (by_hash && territory.hashes().is_same(page, {buffer.data + from, page_size()}) &&
-          territory.written_only()) {
-        pages_unchanged_.fetch_add(1, std::memory_order_relaxed);
-        continue;
+      if (territory.keeps()) {
+        if (&territory != last_territory || territory.unit_at(page) != last_unit) {
+          end_unit();
+          last_territory = &territory;
+          last_unit = territory.unit_at(page);
+          changed = false;
+        }
+        const bool same = territory.hashes().is_same(page, {buffer.data + from, page_size()});
+        changed |= !same;
+        if (same && territory.written_only()) {
+          pages_unchanged_.fetch_add(1, std::memory_order_relaxed);
+          continue;
+        }
       }
       if (kept != from) std::memcpy(buffer.data + kept, buffer.data + from, page_size());
       kept += page_size();
@@ -319,6 +333,7 @@ void Save::leave_out_unchanged(Buffer& buffer) {
       }
     }
   }
+  end_unit();
   buffer.used = kept;
   buffer.run_count = count;
   std::copy_n(runs.begin(), count, buffer.runs.begin());

@@ -45,7 +45,7 @@ class Strides {
   }
 
  private:
-  static constexpr std::uint32_t kForTwice = 16;  // faults in a row
+  static constexpr std::uint32_t kForTwice = 4;  // faults in a row
   static constexpr std::uint32_t kMostBusy = 16 * kForTwice;
   // RACE threads that share a slot, or one that is served twice, get each other's stride: no more
   // than a fault that is dearer than need be.

@@ -16,6 +16,7 @@ namespace checkpoint {
 namespace {
 
 constexpr std::size_t kFreshBytes = std::size_t{64} << 10;  // zeroes for a page nobody ever wrote
+constexpr std::uint8_t kHot = 2;                            // increments
 constexpr std::size_t kSampled = 8;                         // pieces
 constexpr unsigned kSampleLeast = 1000;                     // us
 // Units that threads open, in all: as long as they are fewer, most of the time is left to protect
@@ -44,13 +45,16 @@ Result<std::unique_ptr<Territory>> Territory::create(std::string name, Region re
   try {
     std::unique_ptr<Territory> made(new Territory(std::move(name), std::move(region), shape));
     sys::Mapping::Request request;
-    request.size_bytes = bytes(pages_for(made->unit_count_));
+    const std::size_t table = bytes(pages_for(made->unit_count_));
+    request.size_bytes = 2 * table;
     request.prot = PROT_READ | PROT_WRITE;
     request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     auto states = sys::Mapping::create(request);
     if (!states) return states.error();
     made->state_memory_ = std::move(*states);
     made->states_ = reinterpret_cast<std::atomic<UnitState>*>(made->state_memory_.data());
+    made->heat_ =
+        reinterpret_cast<std::atomic<std::uint8_t>*>(made->state_memory_.data() + table);
     if (made->protects() && shape.keeps_protected) {
       const auto hashes = made->hashes_.create(made->region_.range().length);
       if (!hashes) return hashes.error();
@@ -183,6 +187,17 @@ Result<Done> Territory::begin_save(Save& save, std::uint32_t index, std::size_t 
   return Done{};
 }
 
+void Territory::warm(std::size_t unit) noexcept {
+  const std::uint8_t before = heat_[unit].load(std::memory_order_relaxed);
+  if (before < kHot) heat_[unit].store(static_cast<std::uint8_t>(before + 1));
+}
+
+// A unit that each increment finds open is left open when it has been copied, and compared by its
+// hashes each time: cheaper than a fault for each.
+bool Territory::stays_protected(std::size_t unit) const noexcept PAGETRAP_SIGNAL_SAFE {
+  return keeps_ && heat_[unit].load(std::memory_order_relaxed) < kHot;
+}
+
 // From `first` on: as many units as there are states in a word if they are all the same, else one.
 // Returns the next one. Nobody else changes states now.
 std::size_t Territory::make_pending(std::size_t first, bool skips_clean) {
@@ -198,7 +213,16 @@ std::size_t Territory::make_pending(std::size_t first, bool skips_clean) {
         word = kEach * static_cast<std::uint64_t>(UnitState::pending);
     }
   }
-  if (before == UnitState::clean && skips_clean) return first + count;
+  if (skips_clean) {
+    for (std::size_t unit = first; unit < first + count; ++unit) {
+      if (before == UnitState::clean) {
+        cool(unit);
+      } else {
+        warm(unit);
+      }
+    }
+    if (before == UnitState::clean) return first + count;
+  }
   if (count == 1) states_[first].store(UnitState::pending, std::memory_order_relaxed);
   pending_units_ += count;
   if (before != UnitState::open) return first + count;
@@ -271,15 +295,21 @@ void Territory::set_states(std::size_t first, std::size_t count, UnitState state
 // that reads the new state finds the pages there, or pages that nobody ever wrote, and fills those.
 // So where pages come back with it, they come first, then the states, then the wake-ups.
 Result<Done> Territory::close(std::size_t first, std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE {
-  const PageRange range = unit_range(first, count);
   if (protects()) {
-    // RACE open in name first: a thread that faults in between opens its unit itself.
-    set_states(first, count, keeps_ ? UnitState::clean : UnitState::open);
-    // What is refused is opened when it is touched.
-    if (!keeps_) static_cast<void>(method_->release(range));
+    for (std::size_t unit = first; unit < first + count;) {
+      const bool stays = stays_protected(unit);
+      std::size_t end = unit + 1;
+      while (end < first + count && stays_protected(end) == stays) ++end;
+      // RACE open in name first: a thread that faults in between opens its unit itself.
+      set_states(unit, end - unit, stays ? UnitState::clean : UnitState::open);
+      // What is refused is opened when it is touched.
+      if (!stays) static_cast<void>(method_->release(unit_range(unit, end - unit)));
+      unit = end;
+    }
     wake_waiters();
     return Done{};
   }
+  const PageRange range = unit_range(first, count);
   if (const auto released = method_->release(range); !released) return released;
   set_states(first, count, UnitState::open);
   wake(range);

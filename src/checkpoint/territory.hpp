@@ -116,6 +116,12 @@ class Territory {
   /// Whoever waits for anything looks again.
   void wake_all() noexcept PAGETRAP_SIGNAL_SAFE { wake(region_.range()); }
 
+  /// The unit was copied though it had not changed.
+  void cool(std::size_t unit) noexcept { heat_[unit].store(0, std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t unit_at(std::uint64_t page) const noexcept {
+    return bytes(Pages{page}) / shape_.unit_bytes;
+  }
+
   /// Whether the piece was away, and is back now by this call. An error: it is away still.
   Result<bool> bring_back(std::size_t piece) noexcept PAGETRAP_SIGNAL_SAFE;
   [[nodiscard]] PieceState piece_state(std::size_t piece) const noexcept PAGETRAP_SIGNAL_SAFE {
@@ -155,6 +161,8 @@ class Territory {
   void arm_ahead(std::size_t length) noexcept;
   std::size_t arm_units(std::size_t first, std::size_t end) noexcept;
   void disarm_units(std::size_t first, std::size_t end) noexcept;
+  void warm(std::size_t unit) noexcept;
+  [[nodiscard]] bool stays_protected(std::size_t unit) const noexcept PAGETRAP_SIGNAL_SAFE;
   std::size_t make_pending(std::size_t first, bool skips_clean);
   void set_states(std::size_t first, std::size_t count, UnitState state) noexcept
       PAGETRAP_SIGNAL_SAFE;
@@ -166,6 +174,7 @@ class Territory {
   const std::size_t unit_count_;  // of the whole region
   sys::Mapping state_memory_;  // committed as it is used: an arena may be reserved much larger
   std::atomic<UnitState>* states_ = nullptr;
+  std::atomic<std::uint8_t>* heat_ = nullptr;  // increments in a row that found the unit open
   std::unique_ptr<std::atomic<PieceState>[]> piece_states_;
   std::unique_ptr<CutMethod> method_;
   PageHashes hashes_;

@@ -241,6 +241,99 @@ TEST_P(Saves, HooksAndAllocationsDuringASave) {
   EXPECT_EQ(heap_[5], 77);
 }
 
+// What an arena has handed out by the time of the cut is in the image, whoever allocates meanwhile:
+// a list whose nodes come faster than any unit is filled, followed from an image's own root.
+TEST_P(Saves, AllocationsUntilTheCutAreInTheImage) {
+  struct Node {
+    Node* next;
+    std::uint64_t number;
+    std::array<std::uint64_t, 510> rest;
+  };
+  struct Head {
+    std::atomic<Node*> first{nullptr};
+  };
+  constexpr std::uint64_t kNodes = 16'000;
+  auto* const head = arena_->make<Head>();
+  std::atomic<bool> stop{false};
+  std::thread allocates([&] {
+    for (std::uint64_t number = 1; !stop && number <= kNodes; ++number) {
+      auto* const node = static_cast<Node*>(arena_->resource()->allocate(sizeof(Node)));
+      node->number = number;
+      node->next = head->first.load();
+      head->first.store(node);
+      if (number % 64 == 0) ::usleep(1000);
+    }
+  });
+  const auto* const base = reinterpret_cast<const std::byte*>(arena_->range().base);
+  for (int i = 0; i < 12; ++i) {
+    const std::string path = folder_.file("list.ckpt");
+    const auto saved = save(path);
+    ASSERT_TRUE(saved) << describe(saved.error());
+    const std::vector<std::byte> image = contents(path, "heap", std::size_t{128} << 20);
+    const auto at = [&](const void* pointer) {
+      return image.data() + (static_cast<const std::byte*>(pointer) - base);
+    };
+    const Node* node = nullptr;
+    std::memcpy(&node, at(head), sizeof node);
+    std::uint64_t number = 0;
+    if (node != nullptr) std::memcpy(&number, at(&node->number), sizeof number);
+    for (; node != nullptr; --number) {
+      std::uint64_t found = 0;
+      std::memcpy(&found, at(&node->number), sizeof found);
+      ASSERT_EQ(found, number) << "a node that is not in image " << i;
+      std::memcpy(&node, at(&node->next), sizeof node);
+    }
+    ASSERT_EQ(number, 0U);
+  }
+  stop = true;
+  allocates.join();
+}
+
+// Units that every increment finds written are left open, and told by their hashes; when they are
+// not written any more nothing of them is saved, and then they are not looked at.
+TEST_P(Saves, WhatIsAlwaysWrittenIsComparedAndCools) {
+  if (!checkpointer_->tracks_writes()) GTEST_SKIP() << "this cut tracks nothing here";
+  ASSERT_TRUE(save(folder_.file("0.ckpt")));
+  const auto name = [&](int i) { return folder_.file(std::to_string(i) + ".ckpt"); };
+  for (int i = 1; i <= 5; ++i) {
+    for (std::size_t page = 0; page < 8; ++page) heap_[page * page_size()] ^= 0x55;
+    const auto saved = save(name(i));
+    ASSERT_TRUE(saved) << describe(saved.error());
+    EXPECT_LE(saved->pages_written, 8U + 4U) << "increment " << i;
+    EXPECT_EQ(saved_heap(name(i)), std::vector<unsigned char>(heap_, heap_ + kHeap));
+  }
+  for (int i = 6; i <= 9; ++i) {
+    const auto saved = save(name(i));
+    ASSERT_TRUE(saved) << describe(saved.error());
+    EXPECT_LE(saved->pages_written, 4U) << "increment " << i;
+    EXPECT_EQ(saved_heap(name(i)), std::vector<unsigned char>(heap_, heap_ + kHeap));
+  }
+  heap_[3 * page_size()] ^= 0x11;  // and again
+  ASSERT_TRUE(save(name(10)));
+  EXPECT_EQ(saved_heap(name(10)), std::vector<unsigned char>(heap_, heap_ + kHeap));
+}
+
+// A page that changes back is no change, though it was written to.
+TEST_P(Saves, APageThatIsWhatItWasIsNotSavedAgain) {
+  if (!checkpointer_->tracks_writes()) GTEST_SKIP() << "this cut tracks nothing here";
+  ASSERT_TRUE(save(folder_.file("a.ckpt")));
+  heap_[100 * page_size()] ^= 1;
+  heap_[100 * page_size()] ^= 1;
+  heap_[200 * page_size()] ^= 1;
+  const auto next = save(folder_.file("b.ckpt"));
+  ASSERT_TRUE(next) << describe(next.error());
+  const bool by_hash = checkpointer_->serves_kernel_accesses();  // else by the kernel's marks
+  EXPECT_LE(next->pages_written, (by_hash ? 1U : 2U) + 4U);
+  EXPECT_EQ(saved_heap(folder_.file("b.ckpt")), std::vector<unsigned char>(heap_, heap_ + kHeap));
+  // After a full image nothing of what was known before counts.
+  SaveOptions all;
+  all.full = true;
+  ASSERT_TRUE(save(folder_.file("c.ckpt"), all));
+  heap_[300 * page_size()] ^= 1;
+  ASSERT_TRUE(save(folder_.file("d.ckpt")));
+  EXPECT_EQ(saved_heap(folder_.file("d.ckpt")), std::vector<unsigned char>(heap_, heap_ + kHeap));
+}
+
 TEST_P(Saves, AddedRegionsAreOfTheSameInstant) {
   constexpr std::size_t kSize = std::size_t{2} << 20;
   auto* const mapped = static_cast<unsigned char*>(

@@ -165,6 +165,65 @@ TEST_P(PutBack, MarksOfTrackingComeBack) {
   }
 }
 
+// Protected before anybody sees it: reads go on, and the first write to each page faults.
+TEST_P(PutBack, ComesBackProtected) {
+  RegionOptions asked = options(kPages, FaultKind::missing | FaultKind::write_protected);
+  asked.liftable = true;
+  Region region = make_with(kPages, asked);
+  ASSERT_TRUE(region.valid());
+  struct Seen {
+    std::atomic<unsigned> writes{0};
+    std::atomic<unsigned> holes{0};
+    static Verdict on_fault(void* self, const Fault& fault) noexcept {
+      auto& seen = *static_cast<Seen*>(self);
+      if (fault.kind == FaultKind::write_protected) {
+        seen.writes.fetch_add(1);
+        return fault.region->unprotect(fault.page) ? Verdict::resolved : Verdict::not_mine;
+      }
+      seen.holes.fetch_add(1);
+      return fault.region->supply(fault.page, nullptr, Supply::zero) ? Verdict::resolved
+                                                                     : Verdict::not_mine;
+    }
+  } seen;
+  region.on_fault(Seen::on_fault, &seen).value();
+  for (std::size_t i = 0; i < kPages; ++i) {
+    if (is_hole(i)) continue;
+    region.touch(page_at(region, i), true);
+    fill_page(page_at(region, i), stamp(i, 1));
+  }
+  // One of them is protected already, and stays so.
+  region.protect(pages_at(region, 0, 1), Access::read).value();
+  for (unsigned round = 0; round < 3; ++round) {
+    SCOPED_TRACE(round);
+    auto lifted = region.lift();
+    ASSERT_TRUE(lifted) << describe(lifted.error());
+    for (std::size_t piece = 0; piece < kPages / kPiece; ++piece) {
+      const auto back = lifted->put_back(pages_at(region, piece * kPiece, kPiece), Access::read);
+      ASSERT_TRUE(back) << describe(back.error());
+    }
+    ASSERT_TRUE(lifted->finish());
+    seen.writes = 0;
+    seen.holes = 0;
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < kPages; ++i)
+      if (!is_hole(i)) wrong += page_is(page_at(region, i), stamp(i, round + 1)) ? 0 : 1;
+    EXPECT_EQ(wrong, 0U);
+    EXPECT_EQ(seen.writes.load(), 0U);  // reading is free
+    EXPECT_EQ(seen.holes.load(), 0U);
+    std::size_t written = 0;
+    for (std::size_t i = 0; i < kPages; ++i) {
+      if (is_hole(i)) continue;
+      fill_page(page_at(region, i), stamp(i, round + 2));
+      ++written;
+    }
+    // Every page that is there once; handler threads may report one twice.
+    EXPECT_GE(seen.writes.load(), written);
+    EXPECT_LE(seen.writes.load(), written + written / 10);
+    EXPECT_TRUE(page_is(page_at(region, 2), 0));  // a hole stays one until it is touched
+    EXPECT_EQ(seen.holes.load(), round == 0 ? 1U : 0U);
+  }
+}
+
 TEST_P(PutBack, RefusesWhatItCannotDo) {
   RegionOptions asked = options(kPages, FaultKind::write_protected);
   asked.liftable = true;
