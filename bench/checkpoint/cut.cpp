@@ -2,10 +2,11 @@
 // read and write it meanwhile, the same on both sides.
 //
 // Ours is the time between the two hooks, with nothing but the cut between them: the arena's locks,
-// and protecting what is not protected ahead, or taking the page tables away. A thread that touches the heap then waits until it is over. The
-// rival is the time that fork() takes, in which threads that fault wait. The parameters
-// writer_stall_* say what the threads saw: the longest time without progress that overlaps the cut.
-// On our side that has the first fault in it, and on both whatever the scheduler adds.
+// and protecting what is not protected ahead, or taking the page tables away. A thread that touches
+// the heap then waits until it is over. The rival is the time that fork() takes, in which threads
+// that fault wait. The parameters writer_stall_* say what the threads saw: the longest time without
+// progress that overlaps the cut. On our side that has the first fault in it, and on both whatever
+// the scheduler adds.
 #include "checkpoint/heaps.hpp"
 #include "checkpoint/questions.hpp"
 #include "checkpoint/writers.hpp"
@@ -109,7 +110,8 @@ void measure_growth(const Effort& effort, Report& report) {
 
 constexpr const char* kLiftBound =
     "the turn on a busy CPU of the thread that reads the remap event: mremap waits for it";
-constexpr const char* kHugeBound = "what threads opened again since it was protected ahead, an interrupt of all CPUs a call";
+constexpr const char* kHugeBound =
+    "what threads opened again since it was protected ahead, an interrupt of all CPUs a call";
 
 Question question(const char* id, std::size_t size, const char* how, double target,
                   void (*measure)(const Effort&, Report&), const char* bound = kLiftBound) {

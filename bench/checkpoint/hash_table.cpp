@@ -165,15 +165,16 @@ void measure(const Effort& effort, Report& report) {
 }
 
 Question question(const char* id, const char* how, void (*measure)(const Effort&, Report&)) {
-  return {.id = id,
-          .asks = std::string("99.9% of requests to a hash table of 1 GiB being saved") + how,
-          .ours = std::string("99.9th percentile of latency in a checkpoint") + how,
-          .rival = "in a save by fork()",
-          .unit = "ns",
-          .target = 0.1,
-          .measure = measure,
-          .scheduling = Scheduling::fair_group,
-          .bound = "opening pages interrupts the CPU that saves: 20 us a call in a virtual machine"};
+  return {
+      .id = id,
+      .asks = std::string("99.9% of requests to a hash table of 1 GiB being saved") + how,
+      .ours = std::string("99.9th percentile of latency in a checkpoint") + how,
+      .rival = "in a save by fork()",
+      .unit = "ns",
+      .target = 0.1,
+      .measure = measure,
+      .scheduling = Scheduling::fair_group,
+      .bound = "opening pages interrupts the CPU that saves: 20 us a call in a virtual machine"};
 }
 
 }  // namespace
@@ -182,8 +183,8 @@ void add_hash_table(Questions& questions) {
   questions.push_back(question("checkpoint.redis_like", "", measure<false, false>));
   questions.push_back(question("checkpoint.redis_like.handlers", ", faults in handler threads",
                                measure<true, false>));
-  questions.push_back(question("checkpoint.redis_like.busy",
-                               ", 100,000 requests a second", measure<false, true>));
+  questions.push_back(
+      question("checkpoint.redis_like.busy", ", 100,000 requests a second", measure<false, true>));
 }
 
 }  // namespace pagetrap::bench

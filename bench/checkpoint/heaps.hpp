@@ -44,8 +44,8 @@ class NamedNullSink final : public checkpoint::Sink {
   std::string path_;
 };
 
-/// For programs that make full images only, and touch what system calls are to write to. `handlers`:
-/// that need not, since handler threads serve such calls.
+/// For programs that make full images only, and touch what system calls are to write to.
+/// `handlers`: that need not, since handler threads serve such calls.
 inline checkpoint::CheckpointerOptions full_images(bool handlers) {
   checkpoint::CheckpointerOptions options;
   options.incremental = false;

@@ -50,16 +50,15 @@ void measure(const Effort& effort, Report& report) {
 
 Question question(const char* id, std::size_t size, const char* how, double target,
                   void (*measure)(const Effort&, Report&)) {
-  return {
-      .id = id,
-      .asks = "the longest stop of any thread in a checkpoint of " + size_text(size) + how,
-      .ours = "longest stop, checkpoint of " + size_text(size) + how,
-      .rival = "fork(), child copies all to /dev/null",
-      .unit = "ns",
-      .target = target,
-      .measure = measure,
-      .scheduling = Scheduling::fair_group,
-      .bound = "the scheduler: a tick (4 ms) where the save and two threads share two CPUs"};
+  return {.id = id,
+          .asks = "the longest stop of any thread in a checkpoint of " + size_text(size) + how,
+          .ours = "longest stop, checkpoint of " + size_text(size) + how,
+          .rival = "fork(), child copies all to /dev/null",
+          .unit = "ns",
+          .target = target,
+          .measure = measure,
+          .scheduling = Scheduling::fair_group,
+          .bound = "the scheduler: a tick (4 ms) where the save and two threads share two CPUs"};
 }
 
 }  // namespace

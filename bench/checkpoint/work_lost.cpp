@@ -62,8 +62,7 @@ Question question(const char* id, const char* where, double target,
       .target = target,
       .measure = measure,
       .scheduling = Scheduling::fair_group,
-      .bound =
-          "a fault, a copy and an interrupt of the other CPUs for each 64 to 256 KiB written"};
+      .bound = "a fault, a copy and an interrupt of the other CPUs for each 64 to 256 KiB written"};
 }
 
 }  // namespace
@@ -74,8 +73,7 @@ void add_work_lost(Questions& questions) {
   questions.push_back(question("checkpoint.work_lost_hot", "9 of 10 to a tenth of the heap", 0.7,
                                measure<true, false>));
   questions.push_back(question("checkpoint.work_lost_uniform.handlers",
-                               "everywhere, faults in handler threads", 1.0,
-                               measure<false, true>));
+                               "everywhere, faults in handler threads", 1.0, measure<false, true>));
   questions.push_back(question("checkpoint.work_lost_hot.handlers",
                                "9 of 10 to a tenth of the heap, faults in handler threads", 0.7,
                                measure<true, true>));

@@ -94,8 +94,8 @@ std::size_t BufferPool::peak_bytes() const noexcept {
 void BufferPool::make_ready(std::size_t size_bytes) noexcept {
   const PageRange all = memory_.range();
   // Where the kernel is older than 5.14, or has no memory, they come when they are used.
-  static_cast<void>(sys::advise(
-      {all.base, pages_for(std::min(size_bytes, all.size_bytes()))}, MADV_POPULATE_WRITE));
+  static_cast<void>(sys::advise({all.base, pages_for(std::min(size_bytes, all.size_bytes()))},
+                                MADV_POPULATE_WRITE));
 }
 
 }  // namespace checkpoint

@@ -19,7 +19,7 @@ namespace {
 constexpr std::uintptr_t kFirstAddress = std::uintptr_t{0x2000} << 32;
 constexpr std::uintptr_t kAlignment = std::uintptr_t{1} << 30;
 constexpr std::size_t kProtectedUnit = std::size_t{64} << 10;  // 10 us to copy and open
-constexpr std::size_t kMovedUnit = std::size_t{256} << 10;     // two mappings while it is back alone
+constexpr std::size_t kMovedUnit = std::size_t{256} << 10;  // two mappings while it is back alone
 constexpr std::size_t kLargeUnit = std::size_t{2} << 20;
 constexpr std::size_t kLargeHeap = std::size_t{4} << 30;
 constexpr std::size_t kLeastExtra = std::size_t{16} << 20;
@@ -94,7 +94,8 @@ Result<Arena*> CheckpointerState::make_arena(const std::string& arena_name, std:
   if (!made) return made.error();
   if (const auto ready = handle_fork(); !ready) return ready.error();
   const std::size_t moved_unit = size > kLargeHeap ? kLargeUnit : kMovedUnit;
-  const bool protects = plan.region.faults.has(FaultKind::write_protected) && cut != Cut::protection_key;
+  const bool protects =
+      plan.region.faults.has(FaultKind::write_protected) && cut != Cut::protection_key;
   Territory::Shape shape{cut, plan.keeps_protected, protects ? kProtectedUnit : moved_unit};
   if (options.huge_pages) shape.unit_bytes = kLargeUnit;
   auto territory = Territory::create(arena_name, std::move(*made), shape);
@@ -120,9 +121,8 @@ Result<Done> CheckpointerState::add(const std::string& region_name, PageRange ra
   auto adopted = Region::adopt(range, added->region);
   if (!adopted) return adopted.error();
   if (const auto ready = handle_fork(); !ready) return ready.error();
-  auto territory =
-      Territory::create(region_name, std::move(*adopted),
-                        {Cut::write_protect, added->keeps_protected, kProtectedUnit});
+  auto territory = Territory::create(region_name, std::move(*adopted),
+                                     {Cut::write_protect, added->keeps_protected, kProtectedUnit});
   if (!territory) return territory.error();
   const auto no_fork = fork_waits();
   territories.push_back(std::move(*territory));
@@ -234,7 +234,9 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   if (!incremental)
     for (const auto& territory : territories) territory->hashes().forget();
 
+  const std::uint64_t protecting = sys::monotonic_nanoseconds();
   save.protect_ahead();
+  statistics.protecting_us = since_us(protecting);
   const std::uint64_t began = sys::monotonic_nanoseconds();
   if (hooks.before_cut) hooks.before_cut();
   const AtEnd not_running([this] { running.store(nullptr); });

@@ -56,8 +56,9 @@ class CutMethod {
 Result<Cut> choose_cut(const CheckpointerOptions& options);
 
 struct CutPlan {
-  RegionOptions region;          // what a region must be made with
-  bool keeps_protected = false;  // what has been copied, so that the next cut knows what was written
+  RegionOptions region;  // what a region must be made with
+  bool keeps_protected =
+      false;  // what has been copied, so that the next cut knows what was written
 };
 /// ENOTSUP: not on this machine, or not for this user.
 Result<CutPlan> plan_for(Cut cut, const CheckpointerOptions& options);

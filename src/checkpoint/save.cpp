@@ -87,8 +87,8 @@ void Save::set_phase(Phase phase) noexcept {
 
 void Save::protect_ahead() noexcept {
   for (const Part& part : parts_) part.territory->protect_ahead(part.length);
-  // This thread has had the processor for long: where others want it, it would lose it in the middle
-  // of the cut, for a turn of 4 ms. It comes back with a turn of its own.
+  // This thread has had the processor for long: where others want it, it would lose it in the
+  // middle of the cut, for a turn of 4 ms. It comes back with a turn of its own.
   ::usleep(kRest);
 }
 
@@ -97,9 +97,9 @@ Result<Done> Save::cut(const Lengths& length, double& frozen_us) {
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     Territory& territory = *parts_[i].territory;
     parts_[i].length = length(i);
-    if (const auto begun = territory.begin_save(*this, static_cast<std::uint32_t>(i),
-                                                parts_[i].length, parts_[i].written_only,
-                                                settings_.can_be_parent);
+    if (const auto begun =
+            territory.begin_save(*this, static_cast<std::uint32_t>(i), parts_[i].length,
+                                 parts_[i].written_only, settings_.can_be_parent);
         !begun) {
       undo(i + 1);
       return begun;
@@ -221,8 +221,7 @@ UnitRun Save::copy_in_fault(Territory& territory, std::size_t unit, UnitRun most
     --run.first;
     ++run.count;
   }
-  while (run.first + run.count < most.first + most.count &&
-         territory.claim(run.first + run.count))
+  while (run.first + run.count < most.first + most.count && territory.claim(run.first + run.count))
     ++run.count;
   for (std::size_t i = run.first; i < run.first + run.count; ++i)
     if (const auto copied = copy_unit(territory, i, *buffer); !copied) fail(copied.error());
@@ -275,8 +274,7 @@ Result<Done> Save::copy_unit(Territory& territory, std::size_t unit, Buffer& buf
   for (std::byte* next = range.base; next < range.end();) {
     const auto rest = static_cast<std::size_t>(range.end() - next);
     const PageRange piece{next, pages_for(std::min(rest, bytes(Pages{2 * runs.size()})))};
-    const auto found =
-        territory.method().pages(piece, territory.asks_for_written(), runs);
+    const auto found = territory.method().pages(piece, territory.asks_for_written(), runs);
     if (!found) return found.error();
     for (const PageRange& run : std::span(runs).first(*found)) {
       const auto first = static_cast<std::size_t>(run.base - territory.extent().base);
@@ -351,8 +349,7 @@ void Save::add(Buffer& buffer) {
         for (const Part& part : parts_) total += part.territory->pending_bytes();
         const std::lock_guard one_at_a_time(progress_lock_);
         const std::uint64_t done = bytes(Pages{pages_looked_at_.load()});
-        if (!settings_.progress(std::min(done, total), total))
-          fail(Error{"checkpoint", ECANCELED});
+        if (!settings_.progress(std::min(done, total), total)) fail(Error{"checkpoint", ECANCELED});
       }
     } catch (const std::bad_alloc&) {
       fail(Error{"checkpoint", ENOMEM, {}, "no memory for the image's index"});

@@ -123,8 +123,8 @@ class Save {
 
   std::atomic<std::uint32_t> phase_{static_cast<std::uint32_t>(Phase::preparing)};  // futex word
   std::atomic<std::uint32_t> events_{0};  // futex word: something for the workers
-  std::atomic<std::size_t> left_{0};  // units and pieces
-  std::atomic<std::size_t> cursor_{0};  // units of all parts, in order
+  std::atomic<std::size_t> left_{0};      // units and pieces
+  std::atomic<std::size_t> cursor_{0};    // units of all parts, in order
   Wishes wishes_;
   Wishes piece_wishes_;
   std::atomic<std::uint64_t> faults_{0};
@@ -132,7 +132,7 @@ class Save {
   std::atomic<std::uint64_t> pages_looked_at_{0};
   std::atomic<std::uint64_t> pages_copied_{0};
   std::atomic<std::uint64_t> pages_unchanged_{0};  // of those copied
-  std::atomic<std::uint32_t> failed_{0};  // 0 no, 1 being written down, 2 yes
+  std::atomic<std::uint32_t> failed_{0};           // 0 no, 1 being written down, 2 yes
   Error error_;
 };
 

@@ -22,11 +22,11 @@ constexpr unsigned kSampleLeast = 1000;                     // us
 // Units that threads open, in all: as long as they are fewer, most of the time is left to protect
 // them again, where a call costs 25 us (a virtual machine whose other processor is busy).
 constexpr double kFewPerSecond = 20'000;
-constexpr unsigned kPasses = 4;                             // of protecting ahead of a cut
-constexpr std::size_t kGapUnits = 16;                       // 1 MiB, or 32 MiB of huge pages
-constexpr std::size_t kFewRuns = 8;                         // as dear as a piece of 8 MiB
+constexpr unsigned kPasses = 4;        // of protecting ahead of a cut
+constexpr std::size_t kGapUnits = 16;  // 1 MiB, or 32 MiB of huge pages
+constexpr std::size_t kFewRuns = 8;    // as dear as a piece of 8 MiB
 constexpr std::size_t kStrideBytes = std::size_t{256} << 10;
-constexpr std::size_t kPieceBytes = std::size_t{8} << 20;   // 0.1 ms to protect and move: a wait
+constexpr std::size_t kPieceBytes = std::size_t{8} << 20;  // 0.1 ms to protect and move: a wait
 
 static_assert(sizeof(std::atomic<UnitState>) == 1 && UnitState{} == UnitState::open);
 
@@ -53,8 +53,7 @@ Result<std::unique_ptr<Territory>> Territory::create(std::string name, Region re
     if (!states) return states.error();
     made->state_memory_ = std::move(*states);
     made->states_ = reinterpret_cast<std::atomic<UnitState>*>(made->state_memory_.data());
-    made->heat_ =
-        reinterpret_cast<std::atomic<std::uint8_t>*>(made->state_memory_.data() + table);
+    made->heat_ = reinterpret_cast<std::atomic<std::uint8_t>*>(made->state_memory_.data() + table);
     if (made->protects() && shape.keeps_protected) {
       const auto hashes = made->hashes_.create(made->region_.range().length);
       if (!hashes) return hashes.error();
@@ -102,7 +101,8 @@ void Territory::arm_ahead(std::size_t length) noexcept {
   ::usleep(kSampleLeast);
   std::size_t opened = 0;
   for (std::size_t piece = 0; piece < pieces; piece += stride)
-    for (std::size_t unit = piece * in_piece; unit < std::min(units, (piece + 1) * in_piece); ++unit)
+    for (std::size_t unit = piece * in_piece; unit < std::min(units, (piece + 1) * in_piece);
+         ++unit)
       if (state(unit) == UnitState::open) ++opened;
   const auto seconds = static_cast<double>(sys::monotonic_nanoseconds() - began) / 1e9;
   if (static_cast<double>(opened * stride) / seconds > kFewPerSecond) {

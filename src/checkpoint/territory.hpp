@@ -172,7 +172,7 @@ class Territory {
   Region region_;
   const Shape shape_;
   const std::size_t unit_count_;  // of the whole region
-  sys::Mapping state_memory_;  // committed as it is used: an arena may be reserved much larger
+  sys::Mapping state_memory_;     // committed as it is used: an arena may be reserved much larger
   std::atomic<UnitState>* states_ = nullptr;
   std::atomic<std::uint8_t>* heat_ = nullptr;  // increments in a row that found the unit open
   std::unique_ptr<std::atomic<PieceState>[]> piece_states_;

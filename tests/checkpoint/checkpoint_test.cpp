@@ -278,6 +278,9 @@ TEST_P(Saves, AllocationsUntilTheCutAreInTheImage) {
     std::uint64_t number = 0;
     if (node != nullptr) std::memcpy(&number, at(&node->number), sizeof number);
     for (; node != nullptr; --number) {
+      const auto offset = reinterpret_cast<const std::byte*>(node) - base;
+      ASSERT_TRUE(offset > 0 && static_cast<std::size_t>(offset) + sizeof(Node) <= image.size())
+          << "image " << i;
       std::uint64_t found = 0;
       std::memcpy(&found, at(&node->number), sizeof found);
       ASSERT_EQ(found, number) << "a node that is not in image " << i;

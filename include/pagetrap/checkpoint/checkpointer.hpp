@@ -36,10 +36,11 @@ PAGETRAP_API const char* name(Cut cut) noexcept;
 
 struct CheckpointerOptions {
   Cut cut = Cut::automatic;
-  bool incremental = true;       // track writes, where the kernel can (6.7), for smaller images
+  bool incremental = true;       // notice writes, for smaller images: by protection where system
+                                 // calls are served, else by the kernel (6.7; lift and keys)
   bool kernel_accesses = true;   // system calls into memory being saved wait, where this user may
-                                 // have that; otherwise, and if false, they fail with EFAULT, and
-                                 // faults are served faster
+                                 // have that; otherwise, and if false, they fail with EFAULT
+                                 // during saves, and faults are served faster
   bool huge_pages = false;       // ask for 2 MiB pages in arenas; not with the lift cut
   std::size_t extra_memory = 0;  // bytes, the most a save may take; 0: a tenth of the heap
   Compression compression = Compression::none;
@@ -52,9 +53,10 @@ struct Statistics {
   ImageId parent{};
   std::uint64_t generation = 0;
   Cut cut = Cut::automatic;
-  double freezing_us = 0;  // from the decision to the cut: hooks, and taking it
-  double frozen_us = 0;    // of that, the cut itself: a thread may be stopped this long
-  double save_us = 0;      // from the cut until all of it was in the sink
+  double protecting_us = 0;  // ahead of the cut, while threads go on: most of its work
+  double freezing_us = 0;    // from then to the cut: hooks, and taking it
+  double frozen_us = 0;      // of that, the cut itself: a thread may be stopped this long
+  double save_us = 0;        // from the cut until all of it was in the sink
   std::uint64_t pages_scanned = 0;
   std::uint64_t pages_written = 0;
   std::uint64_t pages_zero = 0;
@@ -121,7 +123,8 @@ class PAGETRAP_API Checkpointer {
   Result<Arena*> arena(const std::string& name, std::size_t capacity);
 
   /// Adds memory that somebody else mapped: private anonymous memory, whole pages. It must outlive
-  /// this object. Its cut is write_protect, whatever the arenas' is, and always saved whole.
+  /// this object. Its cut is write_protect, whatever the arenas' is. Where system calls are not
+  /// served it is always saved whole.
   Result<Done> add_region(const std::string& name, PageRange range);
 
   void set_hooks(Hooks hooks);
