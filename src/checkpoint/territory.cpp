@@ -119,13 +119,17 @@ void Territory::arm_ahead(std::size_t length) noexcept {
   }
 }
 
+// Not what was clean before: nobody would know that it is written.
 void Territory::disarm_units(std::size_t first, std::size_t end) noexcept {
   for (std::size_t unit = first; unit < end; ++unit) {
-    UnitState armed = UnitState::armed;
-    states_[unit].compare_exchange_strong(armed, UnitState::open);
+    UnitRun run{unit, 0};
+    while (unit < end && state(unit) == UnitState::armed) {
+      ++run.count;
+      ++unit;
+    }
+    // What is refused is opened when it is touched.
+    if (run.count != 0) static_cast<void>(make_writable(run));
   }
-  // What is refused is opened when it is touched.
-  static_cast<void>(region_.unprotect(unit_range(first, end - first)));
 }
 
 // Returns how many units were open.
@@ -420,17 +424,32 @@ Verdict Territory::on_fault(void* self, const Fault& fault) noexcept PAGETRAP_SI
 
 // Nothing of a save is at this page: a page nobody ever wrote, or one that was opened meanwhile.
 Verdict Territory::serve(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::size_t unit = unit_of(fault.page.base);
   if (fault.kind == FaultKind::write_protected) {
     // RACE whoever opened the unit may have been refused because tables were moving.
-    const PageRange range = protects() ? unit_range(unit_of(fault.page.base), 1) : fault.page;
-    return region_.unprotect(range) ? Verdict::resolved : Verdict::not_mine;
+    if (protects()) return make_writable({unit, 1}) ? Verdict::resolved : Verdict::not_mine;
+    return region_.unprotect(fault.page) ? Verdict::resolved : Verdict::not_mine;
   }
   // Some at once: a unit begins and ends where this does.
   const std::size_t offset =
       static_cast<std::size_t>(fault.page.base - region_.data()) & ~(kFreshBytes - 1);
   const std::size_t length = std::min(kFreshBytes, region_.size_bytes() - offset);
   const PageRange range{region_.data() + offset, pages_for(length)};
-  return region_.supply(range, nullptr, Supply::zero) ? Verdict::resolved : Verdict::not_mine;
+  const bool supplied = bool(region_.supply(range, nullptr, Supply::zero));
+  set_open(unit);  // see make_writable(): pages that can be written have come
+  return supplied ? Verdict::resolved : Verdict::not_mine;
+}
+
+// RACE with the cut: open in name first, so that a cut that comes then takes the units; and it
+// waits until this handler has ended (begin_save). RACE with what protects ahead of a cut, which
+// does not wait: it may arm a unit, and protect it, between the two steps here, and the second
+// opens it. So open in name once more, after it: open and protected is mended by any fault, armed
+// and writable is a page that changes after the cut (three such pages were found in an image).
+bool Territory::make_writable(UnitRun run) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (std::size_t unit = run.first; unit < run.first + run.count; ++unit) set_open(unit);
+  const bool opened = bool(region_.unprotect(unit_range(run.first, run.count)));
+  for (std::size_t unit = run.first; unit < run.first + run.count; ++unit) set_open(unit);
+  return opened;
 }
 
 // What is opened with `unit` at once, if it can be.
@@ -465,10 +484,7 @@ void Territory::set_open(std::size_t unit) noexcept PAGETRAP_SIGNAL_SAFE {
 
 // The first write since the last image, or since they were copied.
 Verdict Territory::reopen(UnitRun run, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
-  // RACE the states come first: a cut that comes between the two takes the units, and waits until
-  // this handler has ended (begin_save). Another thread may have opened one since: as well.
-  for (std::size_t unit = run.first; unit < run.first + run.count; ++unit) set_open(unit);
-  if (!region_.unprotect(unit_range(run.first, run.count))) return Verdict::not_mine;
+  if (!make_writable(run)) return Verdict::not_mine;
   strides_.served(fault.thread);
   return fault.kind == FaultKind::write_protected ? Verdict::resolved : serve(fault);
 }

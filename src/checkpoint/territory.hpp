@@ -152,6 +152,7 @@ class Territory {
   [[nodiscard]] UnitRun protected_around(std::size_t unit, UnitState now,
                                          const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
   Verdict resolved_by_copy(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
+  bool make_writable(UnitRun run) noexcept PAGETRAP_SIGNAL_SAFE;
   void set_open(std::size_t unit) noexcept PAGETRAP_SIGNAL_SAFE;
   [[nodiscard]] Verdict serve(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
   [[nodiscard]] std::size_t unit_of(const std::byte* page) const noexcept PAGETRAP_SIGNAL_SAFE;
