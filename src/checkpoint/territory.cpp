@@ -66,8 +66,9 @@ Result<std::unique_ptr<Territory>> Territory::create(std::string name, Region re
   }
 }
 
-// The handler goes with the region, which waits for those that are running.
-Territory::~Territory() = default;
+// The region first: it waits for handlers that are running, which use all the rest (a fault may be
+// reported twice, and its second handler be late).
+Territory::~Territory() { region_ = Region(); }
 
 void Territory::forget_images() noexcept {
   if (sys::advise(state_memory_.range(), MADV_DONTNEED) != 0)
