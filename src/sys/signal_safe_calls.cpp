@@ -232,6 +232,23 @@ int pwrite_all(int descriptor, const void* from, std::size_t length, std::uint64
   return 0;
 }
 
+int pread_all(int descriptor, void* to, std::size_t length, std::uint64_t offset) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (const int error = injected(Call::pread)) return error;
+  const ErrnoSaver errno_saver;
+  auto* next = static_cast<char*>(to);
+  while (length != 0) {
+    const ssize_t read = ::pread(descriptor, next, length, static_cast<off_t>(offset));
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return errno;
+    if (read == 0) return EIO;
+    next += read;
+    length -= static_cast<std::size_t>(read);
+    offset += static_cast<std::uint64_t>(read);
+  }
+  return 0;
+}
+
 int write_all(int descriptor, const char* from, std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
   const ErrnoSaver errno_saver;
   while (length != 0) {

@@ -79,6 +79,9 @@ PAGETRAP_API int uffd_poison(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL
 // --- files ------------------------------------------------------------------------------------
 PAGETRAP_API int pwrite_all(int descriptor, const void* from, std::size_t length,
                             std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE;
+/// EIO: the file ends before `length`.
+PAGETRAP_API int pread_all(int descriptor, void* to, std::size_t length,
+                           std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE;
 /// Writes everything to `descriptor`; signal-safe reports.
 PAGETRAP_API int write_all(int descriptor, const char* from, std::size_t length) noexcept
     PAGETRAP_SIGNAL_SAFE;
