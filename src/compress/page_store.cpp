@@ -150,7 +150,7 @@ Result<PageStore> PageStore::create(PageStoreOptions options) {
   // The store's from here on, also if we fail.
   sys::Descriptor file(options.spill_file);
   if (options.budget_bytes < 2 * Segment::size_bytes())
-    return Error{"PageStore::create", EINVAL, {}, "a budget of 32 KiB is the least"};
+    return Error{"PageStore::create", EINVAL, {}, "a budget of two segments, 64 KiB, is the least"};
   auto hash = ContentHash::create();
   if (!hash) return hash.error();
   auto memory = own_memory(sizeof(PageStoreState), "pagetrap page store");

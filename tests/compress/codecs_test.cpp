@@ -37,6 +37,7 @@ class Fenced {
     EXPECT_EQ(::mprotect(memory_.range().end() - page_size(), page_size(), PROT_NONE), 0);
   }
   [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
+  [[nodiscard]] std::span<std::byte> last(std::size_t size) const { return bytes_.last(size); }
 
  private:
   sys::Mapping memory_;
@@ -79,7 +80,7 @@ TEST_P(Codecs, GiveBackWhatTheyWereGiven) {
     if (sample.name == "zeroes") {
       EXPECT_LT(total, 64 * page_size() / 50);
     }
-    if (sample.name == "text") {
+    if (sample.name == "text" && !std::string_view(codec_->name()).starts_with("shuffled")) {
       EXPECT_LT(total, 64 * page_size() * 3 / 4) << "text was hardly compressed";
     }
   }
@@ -101,24 +102,29 @@ TEST_P(Codecs, GiveUpWhenThereIsNoRoom) {
 TEST_P(Codecs, StayInBoundsWhateverTheyExpand) {
   std::mt19937 random(4);
   const Bytes text = text_pages(16);
-  Bytes out(page_size());
-  std::size_t refused = 0;
-  for (unsigned round = 0; round < 20'000; ++round) {
-    const std::size_t made = compress(page_at(text, round % 16), out);
-    ASSERT_GT(made, 0U);
-    // Cut, altered, replaced by noise.
-    std::size_t length = made;
-    if (round % 3 == 0) length = 1 + random() % made;
-    const Fenced blob(length);
-    std::copy_n(out.begin(), length, blob.bytes().begin());
-    const unsigned flips = round % 7 == 0 ? static_cast<unsigned>(length) : 1 + random() % 8;
-    for (unsigned i = 0; i < flips; ++i)
-      blob.bytes()[random() % length] = static_cast<std::byte>(random());
-    const Fenced page(page_size());
-    refused += expand(blob.bytes(), page.bytes()) ? 0U : 1U;
+  std::vector<Bytes> blobs;
+  for (std::size_t i = 0; i < 16; ++i) {
+    Bytes out(page_size());
+    out.resize(compress(page_at(text, i), out));
+    ASSERT_GT(out.size(), 0U);
+    blobs.push_back(std::move(out));
   }
-  EXPECT_GT(refused, 3000U);
-  EXPECT_FALSE(expand({}, std::span(out)));
+  const Fenced fenced(page_size());
+  const Fenced page(page_size());
+  std::size_t refused = 0;
+  for (unsigned round = 0; round < 50'000; ++round) {
+    // Cut, altered, replaced by noise.
+    const Bytes& good = blobs[round % 16];
+    const std::size_t length = round % 3 == 0 ? 1 + random() % good.size() : good.size();
+    const std::span<std::byte> blob = fenced.last(length);
+    std::copy_n(good.begin(), length, blob.begin());
+    const std::size_t flips = round % 7 == 0 ? length : 1 + random() % 8;
+    for (std::size_t i = 0; i < flips; ++i)
+      blob[random() % length] = static_cast<std::byte>(random());
+    refused += expand(blob, page.bytes()) ? 0U : 1U;
+  }
+  EXPECT_GT(refused, 8000U);
+  EXPECT_FALSE(expand({}, page.bytes()));
 }
 
 TEST_P(Codecs, ContinueAfterTheirScratchWasAnothers) {

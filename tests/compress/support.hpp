@@ -65,7 +65,8 @@ Bytes numbers(std::size_t pages, Make make) {
 }
 
 inline Bytes square_roots(std::size_t pages) {
-  return numbers<double>(pages, [](std::size_t i) { return std::sqrt(static_cast<double>(i)); });
+  return numbers<double>(
+      pages, [](std::size_t i) { return std::sqrt(static_cast<double>(1'000'000 + i)); });
 }
 
 struct Sample {

@@ -43,8 +43,8 @@ struct PageStoreOptions {
   std::size_t budget_bytes = 64_MiB;
   /// What set_budget() may ever be given: addresses. 0: four times the budget.
   std::size_t capacity_bytes = 0;
-  std::unique_ptr<Codec> warm;  // null: lz4()
-  std::unique_ptr<Codec> cold;  // null: zstd()
+  std::unique_ptr<Codec> warm{};  // null: lz4()
+  std::unique_ptr<Codec> cold{};  // null: zstd()
   /// Calls that compress or expand at once; more wait. 1 to 64. Each takes memory of its own.
   unsigned workspaces = 16;
   /// Every call is made with asynchronous signals blocked; else the store blocks them in each.

@@ -25,6 +25,7 @@ namespace compress {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kDictionary = 64_KiB;
 
 std::size_t rounded(std::size_t size) noexcept PAGETRAP_SIGNAL_SAFE {
   return (size + kAlignment - 1) & ~(kAlignment - 1);
@@ -40,11 +41,11 @@ struct Digested {
 
 class Zstd final : public Codec {
  public:
-  explicit Zstd(int level) : level_(level), sizes_(sizes(level, 0)) {}
-  Zstd(int level, Digested digested)
-      : level_(level),
-        sizes_(sizes(level, digested.dictionary.bytes.size())),
-        digested_(std::move(digested)) {}
+  explicit Zstd(int level, Digested digested = {})
+      : level_(level), digested_(std::move(digested)), sizes_(sizes(0)) {
+    // zstd's estimate for a dictionary is of ten times what it takes for a page: tried out.
+    if (!works()) sizes_ = sizes(kDictionary);
+  }
 
   [[nodiscard]] const char* name() const noexcept PAGETRAP_SIGNAL_SAFE override {
     return digested_.compressing != nullptr ? "zstd+dictionary" : "zstd";
@@ -85,6 +86,7 @@ class Zstd final : public Codec {
       std::span<const std::byte> pages) const override;
 
   [[nodiscard]] std::size_t own_bytes() const noexcept override {
+    if (digested_.compressing == nullptr) return 0;
     return digested_.dictionary.memory.range().size_bytes() +
            digested_.memory.range().size_bytes() + bytes(pages_for(sizeof *this));
   }
@@ -100,12 +102,18 @@ class Zstd final : public Codec {
     std::size_t compressor;
     std::size_t expander;
   };
-  static Sizes sizes(int level, std::size_t dictionary) {
-    const ZSTD_compressionParameters parameters = ZSTD_getCParams(level, page_size(), dictionary);
-    return {std::max(ZSTD_estimateCCtxSize_usingCParams(parameters),
-                     ZSTD_estimateCCtxSize_usingCParams(ZSTD_getCParams(level, page_size(), 0))) +
-                4_KiB,
-            ZSTD_estimateDCtxSize()};
+  [[nodiscard]] Sizes sizes(std::size_t dictionary) const {
+    const std::size_t compressor =
+        ZSTD_estimateCCtxSize_usingCParams(ZSTD_getCParams(level_, page_size(), dictionary));
+    return {compressor + compressor / 2, ZSTD_estimateDCtxSize()};
+  }
+  [[nodiscard]] bool works() const {
+    const auto scratch = own_memory(scratch_bytes(), "pagetrap codec");
+    const auto pages = own_memory(2 * page_size(), "pagetrap codec");
+    if (!scratch || !pages) return false;
+    prepare({scratch->data(), scratch_bytes()});
+    return compress({pages->data(), page_size()}, {pages->data() + page_size(), page_size()},
+                    {scratch->data(), scratch_bytes()}) != 0;
   }
 
   ZSTD_CCtx* compressor(std::span<std::byte> scratch) const noexcept {
@@ -113,9 +121,8 @@ class Zstd final : public Codec {
     if (contexts.compressor != nullptr) return contexts.compressor;
     const std::size_t front = rounded(sizeof(Contexts)) + rounded(sizes_.expander);
     ZSTD_CCtx* const made = ZSTD_initStaticCCtx(scratch.data() + front, sizes_.compressor);
-    // No frame header to speak of: the page's size is known, and we have a checksum of our own.
+    // The format without the magic number would save 4 bytes: libzstd 1.5.4 reads it past its end.
     if (made == nullptr || failed(ZSTD_CCtx_setParameter(made, ZSTD_c_compressionLevel, level_)) ||
-        failed(ZSTD_CCtx_setParameter(made, ZSTD_c_format, ZSTD_f_zstd1_magicless)) ||
         failed(ZSTD_CCtx_setParameter(made, ZSTD_c_contentSizeFlag, 1)) ||
         failed(ZSTD_CCtx_setParameter(made, ZSTD_c_dictIDFlag, 0)) ||
         (digested_.compressing != nullptr &&
@@ -130,7 +137,6 @@ class Zstd final : public Codec {
     ZSTD_DCtx* const made =
         ZSTD_initStaticDCtx(scratch.data() + rounded(sizeof(Contexts)), sizes_.expander);
     if (made == nullptr ||
-        failed(ZSTD_DCtx_setParameter(made, ZSTD_d_format, ZSTD_f_zstd1_magicless)) ||
         (digested_.expanding != nullptr && failed(ZSTD_DCtx_refDDict(made, digested_.expanding))))
       return nullptr;
     contexts.expander = made;
@@ -139,12 +145,12 @@ class Zstd final : public Codec {
   static bool failed(std::size_t result) noexcept { return ZSTD_isError(result) != 0; }
 
   int level_;
-  Sizes sizes_;
   Digested digested_;
+  Sizes sizes_;
 };
 
 Result<std::unique_ptr<Codec>> Zstd::train(std::span<const std::byte> pages) const {
-  auto dictionary = train_dictionary(pages, 64_KiB);
+  auto dictionary = train_dictionary(pages, kDictionary);
   if (!dictionary) return dictionary.error();
   Digested digested;
   digested.dictionary = std::move(*dictionary);

@@ -64,7 +64,7 @@ class Bins {
 
  private:
   static constexpr std::size_t kStep = 16;
-  static constexpr std::size_t kBins = 64 * 1024 / kStep + 1;  // for pages of up to 16 KiB
+  static constexpr std::size_t kBins = 64 * 1024 / kStep + 1;  // for pages of up to 8 KiB
   std::array<std::uint64_t, kBins / 64 + 1> words_{};
   std::array<std::uint32_t, kBins> first_{};  // index + 1
 };

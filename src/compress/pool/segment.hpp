@@ -35,9 +35,8 @@ class Segment {
   };
   static_assert(sizeof(Entry) == 8);
 
-  // Longer ones leave smaller remainders, and are slid longer. Simulated: four pages lose 1 to 2%,
-  // sixteen half of that.
-  static constexpr Pages kPages{4};
+  // Longer ones leave smaller remainders, and are slid longer.
+  static constexpr Pages kPages{8};
   static std::size_t size_bytes() noexcept PAGETRAP_SIGNAL_SAFE { return bytes(kPages); }
   static std::size_t room_for(std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
     return length + sizeof(Entry);

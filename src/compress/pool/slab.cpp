@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -13,10 +14,17 @@ namespace compress {
 
 namespace {
 
-// An entry of the table: the index of a segment, or one of these with a number beside it.
-constexpr std::uint32_t kFreeId = 0x8000'0000;     // and the next free id + 1
-constexpr std::uint32_t kElsewhere = 0x4000'0000;  // and where
+// An entry of the table: a number, and what it is.
+constexpr std::uint32_t kFreeId = 0x8000'0000;     // the next free id + 1
+constexpr std::uint32_t kElsewhere = 0x4000'0000;  // where
 constexpr std::uint32_t kNumber = kElsewhere - 1;
+// Neither: a segment, with one of these if it has only a part of the blob.
+constexpr std::uint32_t kFirst = 0x2000'0000;
+constexpr std::uint32_t kSecond = 0x1000'0000;
+constexpr std::uint32_t kSegment = kSecond - 1;
+
+// A piece of less is not worth its entry.
+constexpr std::size_t kSmallestPiece = 64;
 
 // Ids take address space only: enough for blobs of a hundredth of a page.
 constexpr std::size_t kSmallest = 40;
@@ -38,10 +46,10 @@ SlabStatistics& SlabStatistics::operator+=(const SlabStatistics& other) noexcept
 
 Result<Slab> Slab::create(std::size_t capacity, Budget& budget) {
   if (Segment::size_bytes() > 64_KiB)
-    return Error{"Slab::create", ENOTSUP, {}, "pages of more than 16 KiB are not supported"};
+    return Error{"Slab::create", ENOTSUP, {}, "pages of more than 8 KiB are not supported"};
   Slab slab;
   const std::size_t segments = (capacity + Segment::size_bytes() - 1) / Segment::size_bytes();
-  if (segments == 0 || segments > kNumber) return Error{"Slab::create", EINVAL};
+  if (segments == 0 || segments > kSegment) return Error{"Slab::create", EINVAL};
   slab.capacity_ = static_cast<std::uint32_t>(segments);
   const std::size_t ids = segments * Segment::size_bytes() / kSmallest;
   slab.max_blobs_ = ids < kMaxBlobs ? static_cast<std::uint32_t>(ids) : kMaxBlobs;
@@ -82,24 +90,20 @@ Slab::~Slab() {
 Result<std::uint32_t> Slab::put(std::span<const std::byte> head,
                                 std::span<const std::byte> body) noexcept PAGETRAP_SIGNAL_SAFE {
   const std::size_t length = head.size() + body.size();
-  if (length == 0 || length > Segment::size_bytes() / 2) return Error{"storing a blob", EINVAL};
+  if (length == 0 || length > Segment::size_bytes() / 4) return Error{"storing a blob", EINVAL};
   const Held held(lock_);
-  const std::uint32_t index = room(length);
-  if (index == Bins::kNone) return no_room();
   const std::uint32_t blob = fresh_id();
-  if (blob == Bins::kNone) {
-    if (states()[index].count == 0) {
-      retire(index);
-    } else {
-      bins().add(states(), index);
-    }
+  if (blob == Bins::kNone) return no_room();
+  Place found;
+  if (!place(length, found)) {
+    free_id(blob);
     return no_room();
   }
-  std::byte* const to = segment(index).add(blob, length, statistics_.slid_bytes);
-  if (!head.empty()) std::memcpy(to, head.data(), head.size());
-  if (!body.empty()) std::memcpy(to + head.size(), body.data(), body.size());
-  bins().add(states(), index);
-  where(blob) = index;
+  if (!write(blob, found, head, body)) {
+    put_back(found);
+    free_id(blob);
+    return no_room();
+  }
   ++statistics_.blobs;
   statistics_.blob_bytes += length;
   return blob;
@@ -111,49 +115,158 @@ Slab::Found Slab::get(std::uint32_t blob, std::span<std::byte> out) noexcept PAG
   const std::uint32_t at = where(blob);
   if ((at & kFreeId) != 0) return {};
   if ((at & kElsewhere) != 0) return {0, (at & kNumber) + 1};
-  const std::span<const std::byte> found = segment(at).find(blob);
-  if (found.empty() || found.size() > out.size()) return {};
+  if ((at & kSecond) != 0) return {};  // nobody was given that id
+  std::span<const std::byte> found = segment(at & kSegment).find(blob);
+  std::span<const std::byte> rest;
+  if ((at & kFirst) != 0 && found.size() > sizeof(Link)) {
+    Link second = 0;
+    std::memcpy(&second, found.data(), sizeof second);
+    found = found.subspan(sizeof second);
+    rest = segment(where(second) & kSegment).find(second);
+  }
+  const std::size_t length = found.size() + rest.size();
+  if (found.empty() || length > out.size()) return {};
   std::memcpy(out.data(), found.data(), found.size());
-  return {found.size(), 0};
+  if (!rest.empty()) std::memcpy(out.data() + found.size(), rest.data(), rest.size());
+  return {length, 0};
 }
 
 Slab::Found Slab::release(std::uint32_t blob) noexcept PAGETRAP_SIGNAL_SAFE {
   const Held held(lock_);
   if (blob >= ever_blobs_) return {};
   const std::uint32_t at = where(blob);
-  if ((at & kFreeId) != 0) return {};
+  if ((at & (kFreeId | kSecond)) != 0 && (at & kElsewhere) == 0) return {};
   Found found;
   if ((at & kElsewhere) != 0) {
     found.elsewhere = (at & kNumber) + 1;
   } else {
-    found.length = remove(at, blob);
+    found.length = remove_all(blob);
   }
-  where(blob) = kFreeId | free_ids_;
-  free_ids_ = blob + 1;
+  free_id(blob);
   return found;
 }
 
 void Slab::divert(std::uint32_t blob, std::uint32_t elsewhere) noexcept PAGETRAP_SIGNAL_SAFE {
   const Held held(lock_);
-  remove(where(blob), blob);
+  remove_all(blob);
   where(blob) = kElsewhere | elsewhere;
 }
 
-// --- segments ---------------------------------------------------------------------------------
+/// Both pieces; how long they were together.
+std::size_t Slab::remove_all(std::uint32_t blob) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint32_t at = where(blob);
+  std::size_t length = 0;
+  if ((at & kFirst) != 0) {
+    Link second = 0;
+    std::memcpy(&second, segment(at & kSegment).find(blob).data(), sizeof second);
+    length = remove(where(second) & kSegment, second) - sizeof(Link);
+    free_id(second);
+  }
+  length += remove(at & kSegment, blob);
+  --statistics_.blobs;
+  statistics_.blob_bytes -= length;
+  return length;
+}
 
-/// A segment with room for `length` bytes, taken out of its bin.
-std::uint32_t Slab::room(std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
+// --- where a blob goes ------------------------------------------------------------------------
+
+/// Bytes that are free in segments that have blobs.
+std::size_t Slab::slack() const noexcept PAGETRAP_SIGNAL_SAFE {
+  return in_use_ * Segment::size_bytes() - filled_;
+}
+
+bool Slab::place(std::size_t length, Place& place) noexcept PAGETRAP_SIGNAL_SAFE {
   for (;;) {
-    std::uint32_t index = bins().least(Segment::room_for(length));
-    if (index != Bins::kNone) {
-      bins().remove(states(), index);
-      return index;
+    place = {};
+    place.segment = bins().least(Segment::room_for(length));
+    if (place.segment != Bins::kNone) {
+      bins().remove(states(), place.segment);
+      return true;
     }
-    index = fresh_segment();
-    // The budget is used up. What is free may be in many places.
-    if (index != Bins::kNone || !step()) return index;
+    // Remainders add up where blobs are of few lengths (three raw pages to a segment of four, and
+    // no more): once they do, blobs are put into them in two pieces.
+    const std::size_t in_use = in_use_ * Segment::size_bytes();
+    const bool much = slack() > Segment::size_bytes() + in_use / 64;
+    if (much && split(length, true, place)) return true;
+    place.segment = fresh_segment();
+    if (place.segment != Bins::kNone) return true;
+    // The budget is used up, and what is free may be in many places.
+    if (split(length, false, place)) return true;
+    if (!step()) return false;
   }
 }
+
+/// `length` bytes in two pieces. Precondition: no segment has room for them in one.
+bool Slab::split(std::size_t length, bool may_grow, Place& place) noexcept PAGETRAP_SIGNAL_SAFE {
+  place = {};
+  const std::uint32_t first = bins().most();
+  if (first == Bins::kNone) return false;
+  const std::size_t free = states()[first].free;
+  if (free < Segment::room_for(sizeof(Link) + kSmallestPiece)) return false;
+  const std::size_t piece = std::min(free - Segment::room_for(sizeof(Link)), length - 1);
+  bins().remove(states(), first);
+  std::uint32_t second = bins().least(Segment::room_for(length - piece));
+  if (second != Bins::kNone) {
+    bins().remove(states(), second);
+  } else {
+    second = may_grow ? fresh_segment() : Bins::kNone;
+    if (second == Bins::kNone) {
+      bins().add(states(), first);
+      return false;
+    }
+  }
+  place = {first, second, piece};
+  return true;
+}
+
+/// Nothing is put there after all.
+void Slab::put_back(const Place& place) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (const std::uint32_t index : {place.segment, place.second}) {
+    if (index == Bins::kNone) continue;
+    if (states()[index].count == 0) {
+      retire(index);
+    } else {
+      bins().add(states(), index);
+    }
+  }
+}
+
+/// Writes the blob where there is room for it. False: there is no id for its second piece.
+bool Slab::write(std::uint32_t blob, const Place& place, std::span<const std::byte> head,
+                 std::span<const std::byte> body) noexcept PAGETRAP_SIGNAL_SAFE {
+  // `from` bytes of head and body, without the first `skipped`.
+  const auto copy = [&](std::byte* to, std::size_t skipped, std::size_t count) {
+    const std::size_t of_head =
+        skipped < head.size() ? std::min(count, head.size() - skipped) : std::size_t{0};
+    if (of_head != 0) std::memcpy(to, head.data() + skipped, of_head);
+    if (count > of_head)
+      std::memcpy(to + of_head, body.data() + (skipped + of_head - head.size()), count - of_head);
+  };
+  const std::size_t length = head.size() + body.size();
+  if (place.second == Bins::kNone) {
+    std::byte* const to = segment(place.segment).add(blob, length, statistics_.slid_bytes);
+    copy(to, 0, length);
+    where(blob) = place.segment;
+    filled_ += Segment::room_for(length);
+  } else {
+    const Link second = fresh_id();
+    if (second == Bins::kNone) return false;
+    const std::size_t first_piece = sizeof second + place.first_length;
+    std::byte* const to = segment(place.segment).add(blob, first_piece, statistics_.slid_bytes);
+    std::memcpy(to, &second, sizeof second);
+    copy(to + sizeof second, 0, place.first_length);
+    where(blob) = place.segment | kFirst;
+    const std::size_t rest = length - place.first_length;
+    copy(segment(place.second).add(second, rest, statistics_.slid_bytes), place.first_length, rest);
+    where(second) = place.second | kSecond;
+    bins().add(states(), place.second);
+    filled_ += Segment::room_for(first_piece) + Segment::room_for(rest);
+  }
+  bins().add(states(), place.segment);
+  return true;
+}
+
+// --- segments ---------------------------------------------------------------------------------
 
 std::uint32_t Slab::fresh_segment() noexcept PAGETRAP_SIGNAL_SAFE {
   std::uint32_t index = std::exchange(spare_, Bins::kNone);
@@ -198,15 +311,17 @@ std::uint32_t Slab::fresh_id() noexcept PAGETRAP_SIGNAL_SAFE {
   return ever_blobs_++;
 }
 
-/// How long it was. The segment is in a bin, or is the victim.
+void Slab::free_id(std::uint32_t blob) noexcept PAGETRAP_SIGNAL_SAFE {
+  where(blob) = kFreeId | free_ids_;
+  free_ids_ = blob + 1;
+}
+
+/// One piece: how long it was. The segment is in a bin, or is the victim.
 std::size_t Slab::remove(std::uint32_t index, std::uint32_t blob) noexcept PAGETRAP_SIGNAL_SAFE {
   const bool binned = index != victim_;
   if (binned) bins().remove(states(), index);
   const std::size_t length = segment(index).remove(blob);
-  if (length != 0) {
-    --statistics_.blobs;
-    statistics_.blob_bytes -= length;
-  }
+  if (length != 0) filled_ -= Segment::room_for(length);
   if (states()[index].count == 0) {
     retire(index);
   } else if (binned) {
@@ -257,10 +372,9 @@ bool Slab::step() noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 bool Slab::choose_victim() noexcept PAGETRAP_SIGNAL_SAFE {
-  // What is free is less than a segment and 1% of the rest: remainders that nothing fits into.
+  // Less than a segment and 1% of the rest are remainders that nothing fits into.
   const std::size_t in_use = in_use_ * Segment::size_bytes();
-  const std::size_t used = statistics_.blob_bytes + statistics_.blobs * sizeof(Segment::Entry);
-  if (in_use_ < 2 || in_use - used < Segment::size_bytes() + in_use / 100) return false;
+  if (in_use_ < 2 || slack() < Segment::size_bytes() + in_use / 100) return false;
   victim_ = bins().most();
   if (victim_ == Bins::kNone) return false;
   bins().remove(states(), victim_);
@@ -271,14 +385,21 @@ bool Slab::choose_victim() noexcept PAGETRAP_SIGNAL_SAFE {
 
 bool Slab::move_one() noexcept PAGETRAP_SIGNAL_SAFE {
   const Segment::Entry moved = segment(victim_).last();
-  const std::uint32_t to = bins().least(Segment::room_for(moved.length));
-  if (to == Bins::kNone) return false;
-  bins().remove(states(), to);
-  std::byte* const room = segment(to).add(moved.blob, moved.length, statistics_.slid_bytes);
-  std::memcpy(room, segment(victim_).find(moved.blob).data(), moved.length);
-  bins().add(states(), to);
-  where(moved.blob) = to;
-  segment(victim_).remove(moved.blob);
+  const std::uint32_t kind = where(moved.blob) & ~kSegment;
+  Place to;
+  to.segment = bins().least(Segment::room_for(moved.length));
+  if (to.segment != Bins::kNone) {
+    bins().remove(states(), to.segment);
+  } else if (kind != 0 || !split(moved.length, false, to)) {
+    return false;
+  }
+  const std::span<const std::byte> contents = segment(victim_).find(moved.blob);
+  if (!write(moved.blob, to, {}, contents)) {
+    put_back(to);
+    return false;
+  }
+  where(moved.blob) |= kind;
+  filled_ -= Segment::room_for(segment(victim_).remove(moved.blob));
   ++statistics_.moved_blobs;
   if (states()[victim_].count == 0) retire(victim_);
   return true;

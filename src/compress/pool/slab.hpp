@@ -84,8 +84,24 @@ class Slab {
     return *reinterpret_cast<Bins*>(bins_.data());
   }
 
+  /// Where a blob goes: segments that have been taken out of their bins.
+  struct Place {
+    std::uint32_t segment = Bins::kNone;
+    std::uint32_t second = Bins::kNone;  // none: in one piece
+    std::size_t first_length = 0;        // of the piece in `segment`, without its link
+  };
+  // A blob in two pieces: the first begins with the second's id.
+  using Link = std::uint32_t;
+
   // All with the lock held.
-  std::uint32_t room(std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE;
+  bool place(std::size_t length, Place& place) noexcept PAGETRAP_SIGNAL_SAFE;
+  bool split(std::size_t length, bool may_grow, Place& place) noexcept PAGETRAP_SIGNAL_SAFE;
+  void put_back(const Place& place) noexcept PAGETRAP_SIGNAL_SAFE;
+  bool write(std::uint32_t blob, const Place& place, std::span<const std::byte> head,
+             std::span<const std::byte> body) noexcept PAGETRAP_SIGNAL_SAFE;
+  [[nodiscard]] std::size_t slack() const noexcept PAGETRAP_SIGNAL_SAFE;
+  void free_id(std::uint32_t blob) noexcept PAGETRAP_SIGNAL_SAFE;
+  std::size_t remove_all(std::uint32_t blob) noexcept PAGETRAP_SIGNAL_SAFE;
   std::uint32_t fresh_segment() noexcept PAGETRAP_SIGNAL_SAFE;
   bool grow(std::size_t& touched, std::size_t needed) noexcept PAGETRAP_SIGNAL_SAFE;
   std::uint32_t fresh_id() noexcept PAGETRAP_SIGNAL_SAFE;
@@ -110,6 +126,7 @@ class Slab {
   std::uint32_t spare_ = Bins::kNone;   // one that is empty and has its memory
   std::uint32_t victim_ = Bins::kNone;  // one that is being emptied: in no bin
   std::uint32_t in_use_ = 0;            // segments with blobs
+  std::size_t filled_ = 0;              // bytes of these: pieces and their entries
   std::size_t states_touched_ = 0;
   std::size_t table_touched_ = 0;
   SlabStatistics statistics_;
