@@ -24,6 +24,8 @@ struct PageStoreState {
   PageStoreState(std::size_t budget_bytes, const ContentHash& content_hash) noexcept
       : budget(budget_bytes), hash(content_hash), blobs(budget) {}
 
+  static PageStoreState& of(PageStore& store) noexcept { return *store.state_; }
+
   [[nodiscard]] std::atomic<std::size_t>& pages_of(PageClass which) noexcept PAGETRAP_SIGNAL_SAFE {
     return pages[static_cast<std::size_t>(which)];
   }

@@ -5,32 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 
 #include "compress/support.hpp"
 
 namespace pagetrap::compress {
 namespace {
-
-/// Where a mapping of ours is, by its name; the file is read, so this needs 5.17's names.
-std::vector<std::span<std::byte>> mappings(const std::string& name) {
-  std::vector<std::span<std::byte>> found;
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    if (line.find("[anon:" + name + "]") == std::string::npos) continue;
-    const std::size_t dash = line.find('-');
-    const auto from = std::stoull(line, nullptr, 16);
-    const auto to = std::stoull(line.substr(dash + 1), nullptr, 16);
-    found.push_back({reinterpret_cast<std::byte*>(from), to - from});
-  }
-  return found;
-}
-
-/// The blob that lies at the front of an otherwise empty pool.
-std::byte* first_blob() {
-  const auto blobs = mappings("pagetrap blobs");
-  return blobs.empty() ? nullptr : blobs.back().data();
-}
 
 struct Case {
   std::string name;
@@ -59,9 +38,10 @@ class Damage : public testing::TestWithParam<Case> {
     page_ = GetParam().page();
     stored_ = store_.store(page_, GetParam().tier).value();
     ASSERT_EQ(stored_.page_class, GetParam().page_class);
-    blob_ = first_blob();
-    if (blob_ == nullptr) GTEST_SKIP() << "this kernel does not name mappings";
-    length_ = store_.statistics().blob_bytes;
+    const auto blob = PageStoreState::of(store_).blobs.look_at(stored_.blob);
+    blob_ = blob.data();
+    length_ = blob.size();
+    ASSERT_EQ(length_, store_.statistics().blob_bytes);
   }
   Result<Done> load() { return store_.load(stored_, back_); }
 

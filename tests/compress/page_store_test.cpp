@@ -240,7 +240,7 @@ TEST(PageStores, ServeManyThreadsWhileTheyLearnAndCompact) {
         if (!store.release(page)) wrong.fetch_add(1);
     });
   }
-  for (unsigned i = 0; i < 8; ++i) {
+  for (unsigned i = 0; i < 4; ++i) {
     const auto trained = store.train(std::span(text).first((200 + 50 * i) * page_size()),
                                      i % 2 == 0 ? Tier::warm : Tier::cold);
     EXPECT_TRUE(trained || trained.error().number == EAGAIN);

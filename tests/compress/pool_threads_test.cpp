@@ -28,7 +28,7 @@ INSTANTIATE_TEST_SUITE_P(Shards, PoolThreads, testing::Values(1U, 4U),
 
 TEST_P(PoolThreads, KeepTheirBlobsApart) {
   constexpr unsigned kThreads = 4;
-  Budget budget(24_MiB);
+  Budget budget(8_MiB);
   BlobStore store(budget);
   ASSERT_TRUE(store.open(64_MiB, GetParam()));
   ASSERT_TRUE(store.open_spill(unnamed_file("/tmp").value(), 16_MiB));

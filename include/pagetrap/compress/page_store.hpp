@@ -147,6 +147,7 @@ class PAGETRAP_API PageStore {
   void unlock_after_fork() noexcept PAGETRAP_SIGNAL_SAFE;
 
  private:
+  friend struct PageStoreState;
   explicit PageStore(PageStoreState* state) noexcept : state_(state) {}
   PageStoreState* state_;
 };

@@ -57,6 +57,10 @@ class BlobStore {
   void lock_all() noexcept PAGETRAP_SIGNAL_SAFE;
   void unlock_all() noexcept PAGETRAP_SIGNAL_SAFE;
 
+  [[nodiscard]] std::span<std::byte> look_at(BlobId blob) noexcept {
+    return shard_of(blob).look_at(blob / shard_count_);
+  }
+
  private:
   [[nodiscard]] Slab& shard_of(BlobId blob) noexcept PAGETRAP_SIGNAL_SAFE {
     return *shards_[blob % shard_count_];

@@ -68,6 +68,11 @@ class Slab {
 
   Lock& lock() noexcept PAGETRAP_SIGNAL_SAFE { return lock_; }  // fork() holds it
 
+  /// Where the blob is now, if it is in one piece. For tests, which damage it.
+  [[nodiscard]] std::span<std::byte> look_at(std::uint32_t blob) const noexcept {
+    return segment(where(blob)).find(blob);
+  }
+
  private:
   Slab() = default;
 
