@@ -22,9 +22,9 @@ struct FileSourceOptions {
   bool in_faulting_thread = false;
 };
 
-/// Pages are read and written at their offset. What lies beyond the end of the file reads as zeroes,
-/// and writing there grows the file, up to the region's end but never past `offset + length`.
-/// Errors of the device (EIO, ENOSPC, EFBIG) are the region's failures.
+/// Pages are read and written at their offset. What lies beyond the end of the file reads as
+/// zeroes, and writing there grows the file, up to the region's end but never past `offset +
+/// length`. Errors of the device (EIO, ENOSPC, EFBIG) are the region's failures.
 class PAGETRAP_API FileSource final : public Source {
  public:
   /// Errors  EBADF, EINVAL (a directory, a pipe), EACCES: opened without the right to write.

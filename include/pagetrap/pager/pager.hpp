@@ -1,5 +1,5 @@
-// The entrance to the pager: regions larger than the memory they may use. docs/design/pager.md tells
-// the mechanisms and the races.
+// The entrance to the pager: regions larger than the memory they may use. docs/design/pager.md
+// tells the mechanisms and the races.
 //
 //   auto roots = pager::computed([](std::uint64_t page, std::byte* bytes) noexcept { ... });
 //   auto pager = pager::Pager::create({.budget_bytes = 16_MiB}).value();
@@ -44,12 +44,12 @@ struct PagerStatistics {
   std::size_t source_bytes = 0;    // held by sources
   std::uint64_t evictions = 0;     // pages
   std::uint64_t eviction_batches = 0;
-  std::uint64_t moved_out = 0;     // of the evictions, by UFFDIO_MOVE
-  std::uint64_t over_budget = 0;   // times a page was filled although nothing could be evicted
+  std::uint64_t moved_out = 0;    // of the evictions, by UFFDIO_MOVE
+  std::uint64_t over_budget = 0;  // times a page was filled although nothing could be evicted
 };
 
-/// One engine: a budget and its bookkeeping. A program needs one; libraries may each have their own.
-/// Outlives its regions.
+/// One engine: a budget and its bookkeeping. A program needs one; libraries may each have their
+/// own. Outlives its regions.
 class PAGETRAP_API Pager {
  public:
   /// Errors  EINVAL names the option; ENOMEM; EAGAIN: no thread.

@@ -60,9 +60,9 @@ enum class FrameEvent : std::uint8_t {
   gone,       // has left without having been a victim; its id will be used again
 };
 
-/// Four calls. All are made with the pager's lock held and asynchronous signals blocked: signal-safe,
-/// short, no fault. Every frame that was filled is in exactly one list of the policy until it is a
-/// victim or gone.
+/// Four calls. All are made with the pager's lock held and asynchronous signals blocked:
+/// signal-safe, short, no fault. Every frame that was filled is in exactly one list of the policy
+/// until it is a victim or gone.
 class PAGETRAP_API Policy {
  public:
   virtual ~Policy();
@@ -85,7 +85,8 @@ class PAGETRAP_API Policy {
 /// of all frames) and leaves soon; one that comes back while its departure is remembered (as many
 /// evictions as there are frames) goes to the main queue. Both are FIFOs.
 ///
-/// Source  2Q (Johnson & Shasha, VLDB 1994) with S3-FIFO's sizes (Yang et al., SOSP 2023); traces of
+/// Source  2Q (Johnson & Shasha, VLDB 1994) with S3-FIFO's sizes (Yang et al., SOSP 2023); traces
+/// of
 ///         our own: within 12% of exact LRU's misses at half the memory, better than LRU at a
 ///         quarter.
 class PAGETRAP_API GhostQueues final : public Policy {

@@ -46,8 +46,8 @@ using FailureHandler = OnError (*)(void* self, const SourceFailure& failure) noe
 struct RegionOptions {
   const char* name = "paged";   // in /proc/PID/maps and messages
   std::size_t limit_bytes = 0;  // at most so much of it in memory; 0: the pager's budget alone
-  Policy* policy = nullptr;     // of its own, borrowed; null: the pager's common one, or a GhostQueues
-                                // of its own if there is a limit
+  Policy* policy = nullptr;  // of its own, borrowed; null: the pager's common one, or a GhostQueues
+                             // of its own if there is a limit
   std::size_t fault_around = 64;  // at most so many pages at once on a stride of 1; 1: off; <= 64
   bool prefetch = true;           // the helper thread reads ahead of sequential accesses
   bool kernel_accesses = false;   // system calls into absent pages are served (handler threads)
@@ -59,20 +59,20 @@ struct RegionOptions {
 };
 
 struct RegionStatistics {
-  std::uint64_t faults = 0;          // that filled a page, or tried to
-  std::uint64_t write_traps = 0;     // first writes to a clean page
-  std::uint64_t filled = 0;          // pages, those around faults and prefetched ones included
-  std::uint64_t prefetched = 0;      // of them, by the helper thread
-  std::uint64_t refaults = 0;        // pages that came back while their departure was remembered
-  std::uint64_t evicted = 0;         // pages
-  std::uint64_t dropped = 0;         // of them, without a call of write_back
-  std::uint64_t unchanged = 0;       // of them, found unchanged by write_back
-  std::uint64_t rescued = 0;         // touched while they were on their way out
+  std::uint64_t faults = 0;       // that filled a page, or tried to
+  std::uint64_t write_traps = 0;  // first writes to a clean page
+  std::uint64_t filled = 0;       // pages, those around faults and prefetched ones included
+  std::uint64_t prefetched = 0;   // of them, by the helper thread
+  std::uint64_t refaults = 0;     // pages that came back while their departure was remembered
+  std::uint64_t evicted = 0;      // pages
+  std::uint64_t dropped = 0;      // of them, without a call of write_back
+  std::uint64_t unchanged = 0;    // of them, found unchanged by write_back
+  std::uint64_t rescued = 0;      // touched while they were on their way out
   std::uint64_t failed_fills = 0;
   std::uint64_t failed_writes = 0;
   std::size_t resident_pages = 0;
   std::size_t poisoned_pages = 0;
-  std::size_t source_bytes = 0;      // Source::memory_bytes()
+  std::size_t source_bytes = 0;  // Source::memory_bytes()
 };
 
 /// Move-only. Ends with its destruction: dirty pages are NOT written back by it, see flush().
@@ -96,10 +96,10 @@ class PAGETRAP_API Region {
   static Result<Region> create(Pager& pager, std::size_t size_bytes, Source& source,
                                const RegionOptions& options = {});
 
-  /// Take over private anonymous memory that somebody else mapped, with its contents: pages that are
-  /// there are resident and belong to nobody's store yet; those that are not come from `source`, to
-  /// which they are fresh. Nothing may write to the range during the call. The mapping stays the
-  /// caller's, and may not be unmapped or moved while the region lives.
+  /// Take over private anonymous memory that somebody else mapped, with its contents: pages that
+  /// are there are resident and belong to nobody's store yet; those that are not come from
+  /// `source`, to which they are fresh. Nothing may write to the range during the call. The mapping
+  /// stays the caller's, and may not be unmapped or moved while the region lives.
   static Result<Region> adopt(Pager& pager, PageRange range, Source& source,
                               const RegionOptions& options = {});
 
@@ -125,8 +125,8 @@ class PAGETRAP_API Region {
   /// pinned; EIO and others: the source's own.
   Result<Pin> pin(PageRange range);
 
-  /// Write back all pages that may have been written, and keep them. Writes that go on meanwhile may
-  /// or may not be included. Errors  the first of the source's; others are tried all the same.
+  /// Write back all pages that may have been written, and keep them. Writes that go on meanwhile
+  /// may or may not be included. Errors  the first of the source's; others are tried all the same.
   Result<Done> flush();
   /// Write back and drop everything that is not pinned: residency 0 (park). Threads that go on
   /// touching pages bring them back.

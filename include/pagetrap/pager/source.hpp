@@ -53,8 +53,8 @@ struct SourceTraits {
 };
 
 /// Threads  Any number of threads at once, never two calls for one page at once, except prepare()
-///          beside anything. Not called while any lock of the pager is held: a fill may itself fault
-///          in pages of other regions.
+///          beside anything. Not called while any lock of the pager is held: a fill may itself
+///          fault in pages of other regions.
 /// Signals  fill, write_back and forget run inside signal handlers, with asynchronous signals
 ///          blocked, unless traits() say otherwise: they allocate nothing from the program's heap,
 ///          and may wait only for threads that are inside this source.
@@ -83,9 +83,9 @@ class PAGETRAP_API Source {
   virtual void prefetch(std::uint64_t first, std::size_t count) noexcept;
 
   /// Copies of pages that will be victims soon, made while the program may have been writing them:
-  /// perhaps torn, perhaps stale. A source that recognises contents may compress or send such a copy
-  /// now, so that write_back() finds it equal. From the pager's helper thread only, never from a
-  /// signal handler.
+  /// perhaps torn, perhaps stale. A source that recognises contents may compress or send such a
+  /// copy now, so that write_back() finds it equal. From the pager's helper thread only, never from
+  /// a signal handler.
   virtual void prepare(std::span<const PageRef> snapshots) noexcept;
 
   /// Bytes of memory the source holds for its pages: they count against the pager's budget. Read at

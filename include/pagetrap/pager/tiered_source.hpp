@@ -11,9 +11,9 @@ namespace pagetrap {
 inline namespace v0 {
 namespace pager {
 
-/// Pages are written back to `upper` until it holds `upper_pages` of them; then the one that has been
-/// there longest moves to `lower`. A page that is filled from either stays there until it is written
-/// back again, or forgotten.
+/// Pages are written back to `upper` until it holds `upper_pages` of them; then the one that has
+/// been there longest moves to `lower`. A page that is filled from either stays there until it is
+/// written back again, or forgotten.
 class PAGETRAP_API TieredSource final : public Source {
  public:
   /// Both are borrowed. `pages`: of the region. Errors  ENOMEM; EINVAL.
