@@ -28,24 +28,22 @@ struct TieredSource::State {
     std::uint32_t previous;  // + 1, so that untouched memory is an empty entry
     std::uint32_t next;      // + 1
     Tier tier;
-    std::uint32_t busy;  // on its way from the upper to the lower tier
+    std::uint32_t busy;  // on its way from the upper to the lower tier, or being written
   };
 
   State(Source& the_upper, Source& the_lower, std::size_t the_capacity) noexcept
-      : upper(the_upper),
-        lower(the_lower),
-        capacity(the_capacity) {}
+      : upper(the_upper), lower(the_lower), capacity(the_capacity) {}
 
   Source& upper;
   Source& lower;
   const std::size_t capacity;
   sys::Mapping table;
-  sys::Mapping transit;                // pages that move from tier to tier
+  sys::Mapping transit;  // pages that move from tier to tier
   std::atomic<std::size_t> in_upper{0};
-  SpinLock lock;                       // the list and the tiers; never over a source's call
-  std::atomic<bool> moving{false};     // one thread moves pages at a time
-  std::uint32_t oldest = kNone;        // GUARDED_BY(lock)
-  std::uint32_t newest = kNone;        // GUARDED_BY(lock)
+  SpinLock lock;                    // the list and the tiers; never over a source's call
+  std::atomic<bool> moving{false};  // one thread moves pages at a time
+  std::uint32_t oldest = kNone;     // GUARDED_BY(lock)
+  std::uint32_t newest = kNone;     // GUARDED_BY(lock)
 
   Entry& entry(std::uint64_t page) noexcept PAGETRAP_SIGNAL_SAFE {
     return reinterpret_cast<Entry*>(table.data())[page];
@@ -90,6 +88,21 @@ struct TieredSource::State {
       sys::yield();
     }
   }
+
+  /// A page that is about to be written: out of the list, though perhaps still in the upper tier.
+  void withdraw(std::uint32_t page) noexcept PAGETRAP_SIGNAL_SAFE {
+    const Locked locked(lock);
+    if (entry(page).tier == Tier::upper) unlink(page);
+    entry(page).busy = 1;
+  }
+  void place(std::uint32_t page, Tier tier) noexcept PAGETRAP_SIGNAL_SAFE {
+    const Locked locked(lock);
+    entry(page).tier = tier;
+    if (tier == Tier::upper) append(page);
+    entry(page).busy = 0;
+  }
+  /// It could not be written.
+  void restore(std::uint32_t page) noexcept PAGETRAP_SIGNAL_SAFE { place(page, entry(page).tier); }
 
   Error overflow() noexcept PAGETRAP_SIGNAL_SAFE;
   Error move_down(std::span<const std::uint32_t> pages, std::size_t& moved) noexcept
@@ -186,8 +199,7 @@ Transfer TieredSource::fill(std::span<const PageRef> pages) noexcept PAGETRAP_SI
     const Tier tier = state_->settled(pages[sum.done].index);
     std::size_t count = 1;
     while (sum.done + count < pages.size() &&
-           (state_->settled(pages[sum.done + count].index) == Tier::upper) ==
-               (tier == Tier::upper))
+           (state_->settled(pages[sum.done + count].index) == Tier::upper) == (tier == Tier::upper))
       ++count;
     // RACE the run may be moved down between the look and the call. Then the upper tier has
     // forgotten it, and says so by nothing that tells it from a fresh page: look again.
@@ -207,22 +219,40 @@ Transfer TieredSource::fill(std::span<const PageRef> pages) noexcept PAGETRAP_SI
   return sum;
 }
 
+// RACE an overflow may be about to move one of these pages down, and would store what is half
+// overwritten. So they are taken out of the list first, and one that is on its way down is waited
+// for.
 Transfer TieredSource::write_back(std::span<const PageRef> pages) noexcept PAGETRAP_SIGNAL_SAFE {
-  for (const PageRef& page : pages) static_cast<void>(state_->settled(page.index));
-  Transfer transfer = state_->upper.write_back(pages);
-  {
-    const Locked locked(state_->lock);
-    for (std::size_t i = 0; i < std::min(transfer.done, pages.size()); ++i) {
-      const auto page = static_cast<std::uint32_t>(pages[i].index);
-      if (state_->entry(page).busy != 0) continue;
-      if (state_->entry(page).tier == Tier::upper) state_->unlink(page);
-      state_->append(page);
-    }
+  for (const PageRef& page : pages) {
+    static_cast<void>(state_->settled(page.index));
+    state_->withdraw(static_cast<std::uint32_t>(page.index));
   }
-  const Error error = state_->overflow();
-  // What is stored is stored: an overflow that fails is told when the upper tier can take no more.
-  if (transfer.error.number == 0 && transfer.done < pages.size()) transfer.error = error;
-  return transfer;
+  Transfer sum;
+  while (sum.done < pages.size()) {
+    const auto rest = pages.subspan(sum.done);
+    const Transfer part = state_->upper.write_back(rest);
+    const std::size_t good = std::min(part.done, rest.size());
+    sum.unchanged += part.unchanged;
+    for (const PageRef& page : rest.first(good))
+      state_->place(static_cast<std::uint32_t>(page.index), Tier::upper);
+    sum.done += good;
+    if (good == rest.size()) break;
+    // The upper tier takes it not: then the lower one.
+    const PageRef& page = rest[good];
+    const Transfer down = state_->lower.write_back(std::span(&page, 1));
+    if (down.done != 1) {
+      sum.error = down.error;
+      break;
+    }
+    state_->upper.forget(page.index, 1);
+    state_->place(static_cast<std::uint32_t>(page.index), Tier::lower);
+    ++sum.done;
+  }
+  for (const PageRef& page : pages.subspan(sum.done))
+    state_->restore(static_cast<std::uint32_t>(page.index));
+  // What is stored is stored: that the tier is over its capacity for now is no failure of a page.
+  static_cast<void>(state_->overflow());
+  return sum;
 }
 
 void TieredSource::forget(std::uint64_t first, std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE {

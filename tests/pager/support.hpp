@@ -39,13 +39,12 @@ inline auto mixed_pages() {
   });
 }
 
-/// A source that keeps pages in ordinary memory, a byte for byte copy. Counts calls, and fails where
-/// a test wants it to.
+/// A source that keeps pages in ordinary memory, a byte for byte copy. Counts calls, and fails
+/// where a test wants it to.
 class StoreSource final : public Source {
  public:
   explicit StoreSource(std::uint64_t pages, SourceTraits traits = {})
-      : traits_(traits),
-        bytes_(pages * page_size()) {}
+      : traits_(traits), bytes_(pages * page_size()) {}
 
   [[nodiscard]] SourceTraits traits() const noexcept override { return traits_; }
 

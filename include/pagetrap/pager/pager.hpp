@@ -13,6 +13,7 @@
 
 #include <pagetrap/core/config.hpp>
 #include <pagetrap/core/result.hpp>
+#include <pagetrap/pager/checked_view.hpp>
 #include <pagetrap/pager/computed_source.hpp>
 #include <pagetrap/pager/file_source.hpp>
 #include <pagetrap/pager/policy.hpp>
