@@ -460,7 +460,9 @@ const BackendOperations kUffdInlineOperations = {BackendId::uffd_inline,
                                                  unprotect,
                                                  supply,
                                                  evict,
-                                                 discard};
+                                                 discard,
+                                                 uffd_discard_all,
+                                                 uffd_move_out};
 const BackendOperations kUffdThreadOperations = {BackendId::uffd_thread,
                                                  attach_thread,
                                                  detach,
@@ -469,7 +471,9 @@ const BackendOperations kUffdThreadOperations = {BackendId::uffd_thread,
                                                  unprotect,
                                                  supply,
                                                  evict,
-                                                 discard};
+                                                 discard,
+                                                 uffd_discard_all,
+                                                 uffd_move_out};
 
 }  // namespace v0
 }  // namespace pagetrap

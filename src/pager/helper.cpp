@@ -1,0 +1,167 @@
+#include "pager/helper.hpp"
+
+#include <signal.h>
+
+#include <array>
+#include <cerrno>
+#include <new>
+#include <system_error>
+
+#include <pagetrap/vm/freeze.hpp>
+
+#include "pager/engine.hpp"
+#include "pager/fill.hpp"
+#include "pager/gate.hpp"
+#include "pager/paged_region.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace pager {
+
+Result<Done> Helper::start() {
+  // As handler threads do: it takes no signals of the program's.
+  sigset_t blocked;
+  sigset_t old;
+  ::sigfillset(&blocked);
+  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, freeze_signal()})
+    ::sigdelset(&blocked, taken);
+  ::pthread_sigmask(SIG_SETMASK, &blocked, &old);
+  int error = 0;
+  try {
+    thread_ = std::thread([this] { serve(); });
+    running_.store(true);
+  } catch (const std::system_error& refused) {
+    error = refused.code().value();
+  }
+  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  if (error != 0) return Error{"pthread_create of a pager's helper", error};
+  return Done{};
+}
+
+void Helper::stop() noexcept {
+  if (!running_.exchange(false)) return;
+  stopping_.store(true);
+  wake();
+  thread_.join();
+}
+
+// The std::thread names a thread that does not exist here: see Channel::replace_in_child.
+void Helper::in_child() noexcept {
+  running_.store(false);
+  new (&thread_) std::thread;
+  count_ = 0;
+  current_.store(nullptr);
+}
+
+// RACE the thread looks for work, finds none and goes to sleep: the bell's number, read before the
+// look, has changed then, and the futex returns at once.
+void Helper::wake() noexcept PAGETRAP_SIGNAL_SAFE {
+  bell_.fetch_add(1, std::memory_order_seq_cst);
+  if (sleeping_.load(std::memory_order_seq_cst) != 0) sys::futex_wake_all(bell_);
+}
+
+bool Helper::ask(PagedRegion& region, std::uint64_t first, std::size_t count) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (!running()) return false;
+  {
+    const Locked locked(lock_);
+    if (count_ == kRequests) return false;
+    requests_[(first_ + count_++) % kRequests] = {&region, first, count};
+  }
+  wake();
+  return true;
+}
+
+void Helper::look_at_victims() noexcept PAGETRAP_SIGNAL_SAFE {
+  if (!running() || victims_left_.exchange(true)) return;
+  wake();
+}
+
+void Helper::forget(PagedRegion& region) noexcept {
+  {
+    const Inside inside;
+    const Locked locked(lock_);
+    for (std::size_t i = 0; i < count_; ++i) {
+      Request& request = requests_[(first_ + i) % kRequests];
+      if (request.region == &region) request.region = nullptr;
+    }
+  }
+  while (current_.load() == &region) sys::yield();
+}
+
+bool Helper::fill_next() noexcept {
+  Request request;
+  {
+    const Inside inside;
+    const Locked locked(lock_);
+    if (count_ == 0) return false;
+    request = requests_[first_];
+    first_ = (first_ + 1) % kRequests;
+    --count_;
+    current_.store(request.region);
+  }
+  if (request.region == nullptr) return true;  // its region has ended
+  request.region->source.prefetch(request.first, request.count);
+  const std::size_t filled = fill_ahead(*request.region, request.first, request.count, true);
+  count(request.region->tally.prefetched, filled);
+  current_.store(nullptr);
+  return true;
+}
+
+// RACE the frame's page may have gone before it is copied: its region is kept from ending by
+// current_, which is set under the lock that the frame's region is read under.
+void Helper::prepare_some() noexcept {
+  constexpr std::size_t kLookAhead = 256;  // frames before the end of the queue
+  std::array<FrameId, kLookAhead> next;
+  const auto page = std::make_unique<std::byte[]>(2 * page_size());
+  const auto aligned = (reinterpret_cast<std::uintptr_t>(page.get()) + page_size() - 1) &
+                       ~(std::uintptr_t{page_size()} - 1);
+  auto* const copy = reinterpret_cast<std::byte*>(aligned);
+  for (Pool& pool : engine_.pools) {
+    std::size_t found = 0;
+    {
+      const Inside inside;
+      found = engine_.upcoming(pool, next);
+    }
+    for (std::size_t i = 0; i < found && !stopping_.load(); ++i) {
+      std::uint64_t index = 0;
+      PagedRegion* region = nullptr;
+      {
+        const Inside inside;
+        const Locked locked(engine_.lock);
+        Frame& frame = engine_.frames[next[i]];
+        region = frame.region;
+        if (region == nullptr || !region->traits.prepares || frame.prepared.exchange(true))
+          continue;
+        index = frame.index;
+        current_.store(region);
+      }
+      if (region->copy_out(index, copy)) {
+        const PageRef snapshot{index, copy};
+        region->source.prepare(std::span(&snapshot, 1));
+        engine_.count_source_bytes(region->source_bytes, region->source.memory_bytes());
+      }
+      current_.store(nullptr);
+      if (fill_next()) continue;
+    }
+  }
+}
+
+void Helper::serve() noexcept {
+  while (!stopping_.load()) {
+    const std::uint32_t rung = bell_.load(std::memory_order_seq_cst);
+    while (fill_next()) {
+    }
+    if (victims_left_.exchange(false)) {
+      prepare_some();
+      continue;
+    }
+    sleeping_.store(1, std::memory_order_seq_cst);
+    sys::futex_wait(bell_, rung);
+    sleeping_.store(0, std::memory_order_seq_cst);
+  }
+}
+
+}  // namespace pager
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,74 @@
+// Helper: the pager's thread. It fills ahead of sequential readers and lets sources look at pages
+// that will be victims soon. It never evicts what others fill: taking page tables apart beside the
+// program's threads costs both more than it saves (measured).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <thread>
+
+#include <pagetrap/core/result.hpp>
+
+#include "pager/spin_lock.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace pager {
+
+class Engine;
+class PagedRegion;
+
+class Helper {
+ public:
+  explicit Helper(Engine& engine) noexcept : engine_(engine) {}
+  ~Helper() { stop(); }
+  Helper(const Helper&) = delete;
+  Helper& operator=(const Helper&) = delete;
+
+  Result<Done> start();
+  void stop() noexcept;
+  [[nodiscard]] bool running() const noexcept PAGETRAP_SIGNAL_SAFE {
+    return running_.load(std::memory_order_relaxed);
+  }
+
+  /// Fill [first, first + count) of `region` soon. False: too much is asked already, or no thread.
+  bool ask(PagedRegion& region, std::uint64_t first, std::size_t count) noexcept
+      PAGETRAP_SIGNAL_SAFE;
+  /// Pages have left whose source prepares.
+  void look_at_victims() noexcept PAGETRAP_SIGNAL_SAFE;
+  /// Nothing of `region` is asked or under way when this returns.
+  void forget(PagedRegion& region) noexcept;
+  /// The thread does not exist in a fork()ed child.
+  void in_child() noexcept;
+
+ private:
+  struct Request {
+    PagedRegion* region = nullptr;
+    std::uint64_t first = 0;
+    std::size_t count = 0;
+  };
+  void serve() noexcept;
+  bool fill_next() noexcept;
+  void prepare_some() noexcept;
+  void wake() noexcept PAGETRAP_SIGNAL_SAFE;
+
+  static constexpr std::size_t kRequests = 16;
+
+  Engine& engine_;
+  std::thread thread_;
+  std::atomic<bool> running_{false};
+  std::atomic<bool> stopping_{false};
+  std::atomic<std::uint32_t> bell_{0};      // futex: rung when there is work
+  std::atomic<std::uint32_t> sleeping_{0};  // whether ringing takes a system call
+  std::atomic<bool> victims_left_{false};
+  std::atomic<PagedRegion*> current_{nullptr};
+  SpinLock lock_;
+  std::array<Request, kRequests> requests_;  // GUARDED_BY(lock_), a ring
+  std::size_t first_ = 0;                    // GUARDED_BY(lock_)
+  std::size_t count_ = 0;                    // GUARDED_BY(lock_)
+};
+
+}  // namespace pager
+}  // namespace v0
+}  // namespace pagetrap
