@@ -2,6 +2,7 @@
 #include <array>
 
 #include "checkpoint/questions.hpp"
+#include "compress/questions.hpp"
 #include "harness/question.hpp"
 #include "vm/questions.hpp"
 
@@ -9,8 +10,9 @@ namespace pagetrap::bench {
 
 std::span<const Module> modules() {
   // A list and not self-registering objects: a linker drops those from a static library.
-  static const std::array<Module, 2> kModules{Module{"vm", vm_questions},
-                                              Module{"checkpoint", checkpoint_questions}};
+  static const std::array<Module, 3> kModules{Module{"vm", vm_questions},
+                                              Module{"checkpoint", checkpoint_questions},
+                                              Module{"compress", compress_questions}};
   return kModules;
 }
 

@@ -85,6 +85,8 @@ class Run {
   }
 
   void admit(bool write) noexcept PAGETRAP_SIGNAL_SAFE {
+    // Before anybody can make victims of them.
+    region_.source.arrived(first_, count_);
     const bool others = region_.opens_at_once();
     region_.engine.admit(region_, first_,
                          std::span<const PageWord>(buffer_.notes().before).first(count_),

@@ -138,6 +138,7 @@ void Helper::prepare_some() noexcept {
       }
       if (region->copy_out(index, copy)) {
         const PageRef snapshot{index, copy};
+        const Inside inside;  // a fork() finds no call of a source half done
         region->source.prepare(std::span(&snapshot, 1));
         engine_.count_source_bytes(region->source_bytes, region->source.memory_bytes());
       }
