@@ -127,8 +127,15 @@ std::size_t CompressedMemory::used_bytes() const noexcept {
 }
 
 Result<Done> CompressedMemory::park(std::size_t resident_bytes) {
-  auto done = resident_bytes == 0 ? region_.evict_all() : region_.set_limit(resident_bytes);
-  if (!done) return done;
+  if (resident_bytes != 0) {
+    if (auto done = region_.set_limit(resident_bytes); !done) return done;
+  } else {
+    // Reading ahead that was under way may bring some back, once.
+    for (unsigned attempt = 0; attempt < 3; ++attempt) {
+      if (auto done = region_.evict_all(); !done) return done;
+      if (region_.statistics().resident_pages == 0) break;
+    }
+  }
   return source_->chill(0, pages_for(used_bytes()).count());
 }
 
