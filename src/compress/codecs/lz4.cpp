@@ -1,13 +1,13 @@
 // LZ4, alone and with a dictionary.
 #include <lz4.h>
 
-#include <cstring>
 #include <utility>
 
 #include <pagetrap/compress/codec.hpp>
 
 #include "compress/codecs/bytes.hpp"
 #include "compress/codecs/dictionary.hpp"
+#include "compress/codecs/lz4_encoder.hpp"
 #include "compress/unproved.hpp"
 
 namespace pagetrap {
@@ -22,31 +22,19 @@ constexpr std::size_t kSight = 64 * 1024 - 1;
 
 class TrainedLz4 final : public Codec {
  public:
-  explicit TrainedLz4(Dictionary dictionary) : dictionary_(std::move(dictionary)) {
-    const std::size_t seen = kSight - page_size();
-    bytes_ = dictionary_.bytes;
-    if (bytes_.size() > seen) bytes_ = bytes_.last(seen);
-    LZ4_initStream(&learnt_, sizeof learnt_);
-    LZ4_loadDict(&learnt_, chars(bytes_), as_int(bytes_.size()));
-  }
+  /// `bytes` is in the dictionary: what can be seen of it.
+  TrainedLz4(Dictionary dictionary, std::span<const std::byte> bytes, Lz4Encoder encoder)
+      : dictionary_(std::move(dictionary)), bytes_(bytes), encoder_(std::move(encoder)) {}
 
   [[nodiscard]] const char* name() const noexcept PAGETRAP_SIGNAL_SAFE override {
     return "lz4+dictionary";
   }
-  [[nodiscard]] std::size_t scratch_bytes() const noexcept override { return sizeof(LZ4_stream_t); }
+  [[nodiscard]] std::size_t scratch_bytes() const noexcept override { return Lz4Encoder::kScratch; }
 
   [[nodiscard]] std::size_t compress(std::span<const std::byte> page, std::span<std::byte> out,
                                      std::span<std::byte> scratch) const noexcept
       PAGETRAP_SIGNAL_SAFE override {
-    int length = 0;
-    unproved([&] {
-      // The state after the dictionary, each time anew: blobs must not depend on one another.
-      auto* const stream = reinterpret_cast<LZ4_stream_t*>(scratch.data());
-      std::memcpy(stream, &learnt_, sizeof learnt_);
-      length = LZ4_compress_fast_continue(stream, chars(page), chars(out), as_int(page.size()),
-                                          as_int(out.size()), 1);
-    });
-    return length > 0 ? static_cast<std::size_t>(length) : 0;
+    return encoder_.encode(page, out, scratch);
   }
   [[nodiscard]] bool expand(std::span<const std::byte> blob, std::span<std::byte> page,
                             std::span<std::byte>) const noexcept PAGETRAP_SIGNAL_SAFE override {
@@ -63,13 +51,14 @@ class TrainedLz4 final : public Codec {
     return lz4()->train(pages);
   }
   [[nodiscard]] std::size_t own_bytes() const noexcept override {
-    return dictionary_.memory.range().size_bytes() + bytes(pages_for(sizeof *this));
+    return dictionary_.memory.range().size_bytes() + encoder_.own_bytes() +
+           bytes(pages_for(sizeof *this));
   }
 
  private:
   Dictionary dictionary_;
-  std::span<const std::byte> bytes_;  // of the dictionary: what can be seen
-  LZ4_stream_t learnt_;
+  std::span<const std::byte> bytes_;
+  Lz4Encoder encoder_;
 };
 
 class Lz4 final : public Codec {
@@ -99,9 +88,14 @@ class Lz4 final : public Codec {
   }
   [[nodiscard]] Result<std::unique_ptr<Codec>> train(
       std::span<const std::byte> pages) const override {
-    auto dictionary = train_dictionary(pages, 64_KiB);
+    const std::size_t seen = kSight - page_size();
+    auto dictionary = train_dictionary(pages, seen);
     if (!dictionary) return dictionary.error();
-    return std::unique_ptr<Codec>(new TrainedLz4(std::move(*dictionary)));
+    const std::span<const std::byte> bytes = dictionary->bytes;
+    auto encoder = Lz4Encoder::create(bytes);
+    if (!encoder) return encoder.error();
+    return std::unique_ptr<Codec>(
+        new TrainedLz4(std::move(*dictionary), bytes, std::move(*encoder)));
   }
 };
 
