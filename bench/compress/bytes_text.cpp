@@ -61,7 +61,7 @@ double ours(const HeapImage& heap, Report& report) {
 }
 
 void measure(const Effort& effort, Report& report) {
-  const auto heaps = text_heaps((effort.quick ? 24 : 96) << 20);
+  const auto heaps = text_heaps((effort.quick ? std::size_t{24} : 96) << 20);
   if (heaps.empty()) report.skip("not enough text in /usr/include and /usr/share/doc");
   for (const HeapImage& heap : heaps) {
     const double mine = ours(heap, report);
