@@ -35,7 +35,6 @@ TEST_P(PoolThreads, KeepTheirBlobsApart) {
   std::atomic<bool> compacting{true};
   std::atomic<unsigned> wrong{0};
   std::atomic<unsigned> full{0};
-  std::atomic<std::uint64_t> moved{0};
   std::thread compactor([&] {
     while (compacting.load()) {
       if (!store.compact(4)) std::this_thread::yield();
