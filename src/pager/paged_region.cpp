@@ -131,21 +131,11 @@ Result<Done> PagedRegion::adopt_resident() {
 
 // --- pins -------------------------------------------------------------------------------------
 
-bool PagedRegion::change_pins(std::uint64_t index, bool more) noexcept {
-  PageWord word = slot(index).load();
-  while (word.stage() == Stage::resident) {
-    if (more && word.pins() == PageWord::kMostPins) return false;
-    if (slot(index).change(word, word.with_pins(more ? word.pins() + 1 : word.pins() - 1)))
-      return true;
-  }
-  return false;
-}
-
 bool PagedRegion::hold(std::uint64_t index) noexcept {
   const Inside inside;
   for (;;) {
     if (!bring(index, Errand::pin)) return false;
-    if (change_pins(index, true)) return true;
+    if (engine.change_pins(*this, index, true)) return true;
     if (slot(index).load().pins() == PageWord::kMostPins) return false;
   }
 }
@@ -153,14 +143,17 @@ bool PagedRegion::hold(std::uint64_t index) noexcept {
 // A pinned page may be in a passing stage all the same: it is being made writable, or flushed.
 void PagedRegion::let_go(std::uint64_t index) noexcept {
   const Inside inside;
-  while (!change_pins(index, false)) sys::yield();
+  while (!engine.change_pins(*this, index, false)) sys::yield();
 }
 
+// The page is in a stage of this thread's own meanwhile: nobody unmaps it.
 bool PagedRegion::copy_out(std::uint64_t index, std::byte* to) noexcept {
   const Inside inside;
-  if (!change_pins(index, true)) return false;
+  PageWord word = slot(index).load();
+  if (word.stage() != Stage::resident || !slot(index).change(word, word.in(Stage::rescuing)))
+    return false;
   std::memcpy(to, pages(index, 1).base, page_size());
-  while (!change_pins(index, false)) sys::yield();
+  slot(index).set(word);
   return true;
 }
 

@@ -133,7 +133,7 @@ Result<Pin> Region::pin(PageRange range) {
 }
 
 Result<Done> Region::flush() {
-  if (paged_ == nullptr) return Error{"flush", EBADF, {}, "the region is empty"};
+  if (auto right = check(paged_.get(), range(), "flush"); !right) return right;
   if (paged_->read_only()) return Done{};
   paged_->last_error.store(0);
   const auto pages = paged_->engine.pages_of(*paged_);
@@ -143,7 +143,7 @@ Result<Done> Region::flush() {
 }
 
 Result<Done> Region::evict_all() {
-  if (paged_ == nullptr) return Error{"evict_all", EBADF, {}, "the region is empty"};
+  if (auto right = check(paged_.get(), range(), "evict_all"); !right) return right;
   paged_->last_error.store(0);
   const auto pages = paged_->engine.pages_of(*paged_);
   const EvictionCount count = paged_->engine.evict_pages(*paged_, pages);
