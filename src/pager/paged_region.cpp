@@ -169,8 +169,15 @@ Result<Done> PagedRegion::discard(std::uint64_t first, std::size_t how_many) {
           settled = !word.departed() || slot(index).change(word, PageWord{});
           break;
         case Stage::poisoned:
-          settled = slot(index).change(word, PageWord{});
-          if (settled) tally.poisoned.fetch_sub(1, std::memory_order_relaxed);
+          if (!slot(index).change(word, word.in(Stage::leaving))) break;
+          // It may be closed since a handler thread declined its fault.
+          if (auto reopened = memory.discard(pages(index, 1)); !reopened) {
+            slot(index).set(word);
+            return reopened.error();
+          }
+          tally.poisoned.fetch_sub(1, std::memory_order_relaxed);
+          slot(index).set(PageWord{});
+          settled = true;
           break;
         case Stage::resident: {
           if (word.pins() != 0)

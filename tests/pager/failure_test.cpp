@@ -66,9 +66,12 @@ TEST_P(Failures, APoisonedPageStaysSoAndItsNeighboursDoNot) {
     EXPECT_EQ(words(paged)[8 * words_in_page()], 0U);
     EXPECT_EQ(paged.statistics().poisoned_pages, 1U);
     EXPECT_EQ(paged.statistics().failed_fills, 1U);
-    EXPECT_EQ(paged.pin({paged.data() + bytes(Pages{7}), Pages{1}}).error().number, EIO);
+    const auto pin = paged.pin({paged.data() + bytes(Pages{7}), Pages{1}});
+    ASSERT_FALSE(pin);
+    EXPECT_EQ(pin.error().number, EIO) << describe(pin.error());
     // The owner gives the page up, and has a fresh one.
-    ASSERT_TRUE(paged.discard({paged.data() + bytes(Pages{7}), Pages{1}}));
+    const auto discarded = paged.discard({paged.data() + bytes(Pages{7}), Pages{1}});
+    ASSERT_TRUE(discarded) << describe(discarded.error());
     words(paged)[7 * words_in_page()] = 5;
     EXPECT_EQ(words(paged)[7 * words_in_page()], 5U);
     EXPECT_EQ(paged.statistics().poisoned_pages, 0U);

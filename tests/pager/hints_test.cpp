@@ -34,7 +34,7 @@ class Hints : public ::testing::TestWithParam<Way> {
 };
 
 TEST_P(Hints, PinnedPagesStay) {
-  auto paged = region();
+  auto paged = region({.prefetch = false});
   auto pin = paged.pin(part(paged, 10, 20)).value();
   Pin again = paged.pin(part(paged, 20, 1)).value();
   for (std::uint64_t page = 10; page < 30; ++page) words(paged)[page * words_in_page()] = page;
