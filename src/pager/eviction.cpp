@@ -328,6 +328,8 @@ EvictionCount Eviction::finish() noexcept PAGETRAP_SIGNAL_SAFE {
     count(region.tally.evicted);
     if (victim.bytes == nullptr) count(region.tally.dropped);
     region.tally.resident.fetch_sub(1, std::memory_order_relaxed);
+    if (region.options.observer != nullptr)
+      region.options.observer(region.options.observer_self, {.page = victim.index});
   }
   {
     const Locked locked(engine_.lock);
