@@ -78,6 +78,7 @@ bool Eviction::claim(FrameId frame) noexcept PAGETRAP_SIGNAL_SAFE {
     if (!slot.change(word, word.in(clean ? Stage::leaving : Stage::evicting))) continue;
     Victim& victim = batch_.victims[count_++];
     victim = {frame, &region, region.pool, record.index, word};
+    record.in_hand = true;
     return true;
   }
 }
@@ -86,7 +87,7 @@ void Eviction::take(Pool& pool, std::size_t wanted) noexcept PAGETRAP_SIGNAL_SAF
   wanted = std::min(wanted, kMostAtOnce);
   const Locked locked(engine_.lock);
   if (pool.policy == nullptr) return;
-  // Pinned pages come back to their policy: at most once round all of them.
+  // Pages in a passing stage come back to their policy: at most once round all of them.
   std::size_t looks = pool.used.load(std::memory_order_relaxed) + 1;
   while (count_ < wanted && looks != 0) {
     const std::size_t got =
@@ -106,9 +107,9 @@ void Eviction::take(PagedRegion& region, std::span<const std::uint64_t> pages) n
   for (const std::uint64_t index : pages) {
     const PageWord word = region.slot(index).load();
     if (word.stage() != Stage::resident || word.frame() == kNoFrame) continue;
-    if (engine_.frames.links(word.frame()).list == 0) continue;  // another evictor has it
+    if (engine_.frames[word.frame()].in_hand) continue;
     region.pool->policy->on_event(engine_.frames, word.frame(), FrameEvent::gone);
-    if (!claim(word.frame()))
+    if (!claim(word.frame()) && word.pins() == 0)
       region.pool->policy->on_event(engine_.frames, word.frame(), FrameEvent::kept);
   }
 }
@@ -327,11 +328,15 @@ EvictionCount Eviction::finish() noexcept PAGETRAP_SIGNAL_SAFE {
     count(region.tally.evicted);
     if (victim.bytes == nullptr) count(region.tally.dropped);
     region.tally.resident.fetch_sub(1, std::memory_order_relaxed);
+    if (region.options.observer != nullptr)
+      region.options.observer(region.options.observer_self, {.page = victim.index});
   }
   {
     const Locked locked(engine_.lock);
     for (const Victim& victim : victims()) {
       if (victim.stays) {
+        engine_.frames[victim.frame].in_hand = false;
+        if (victim.region->slot(victim.index).load().pins() != 0) continue;  // in no list
         victim.pool->policy->on_event(engine_.frames, victim.frame, FrameEvent::kept);
       } else {
         engine_.frames.give_back(victim.frame);

@@ -32,8 +32,10 @@ Verdict PagedRegion::on_fault(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE 
         break;
       }
       case Stage::filling:
-        // RACE its supply, which wakes all sleepers, may come before or after this look.
-        if (by_handler_threads) return Verdict::resolved;
+        // RACE the supply that wakes all sleepers may come before or after this look. But a write
+        // to a page that has been supplied already, for reading, would wait for a second one: it is
+        // about to be resident, and only then may be opened.
+        if (by_handler_threads && fault.kind == FaultKind::missing) return Verdict::resolved;
         sys::yield();
         break;
       case Stage::resident:

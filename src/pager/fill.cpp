@@ -154,6 +154,8 @@ constexpr std::size_t kAskHelperFrom = 16;  // pages of a stream, before the hel
 
 Filled fill(PagedRegion& region, std::uint64_t index, PageWord before, bool write,
             Errand errand) noexcept PAGETRAP_SIGNAL_SAFE {
+  const bool observed = region.options.observer != nullptr && errand == Errand::fault;
+  const std::uint64_t began = observed ? sys::monotonic_nanoseconds() : 0;
   Run run(region, index);
   if (!region.slot(index).change(before, before.in(Stage::filling))) return Filled::look_again;
   run.note(before);
@@ -186,6 +188,14 @@ Filled fill(PagedRegion& region, std::uint64_t index, PageWord before, bool writ
     return Filled::failed;
   }
   run.admit(write);
+  if (observed) {
+    region.options.observer(region.options.observer_self,
+                            {.in = true,
+                             .page = index,
+                             .count = run.count(),
+                             .address = region.pages(index, 1).base,
+                             .nanoseconds = sys::monotonic_nanoseconds() - began});
+  }
   return Filled::done;
 }
 

@@ -40,6 +40,7 @@ FrameId Frames::take(PagedRegion* region, std::uint64_t index) noexcept PAGETRAP
   Frame& record = records()[frame];
   record.links = {};
   record.prepared.store(false, std::memory_order_relaxed);
+  record.in_hand = false;
   record.region = region;
   record.index = index;
   record.staged.store(nullptr, std::memory_order_relaxed);

@@ -19,6 +19,7 @@ class PagedRegion;
 struct Frame {
   FrameLinks links;
   std::atomic<bool> prepared{false};  // its source has seen a copy since it was filled
+  bool in_hand = false;               // an eviction has it: in no list, and not to be freed
   PagedRegion* region = nullptr;      // null: free
   std::uint64_t index = 0;
   /// While its page is evicting: where the contents are. Null: on their way there. kInPlace: still

@@ -58,7 +58,9 @@ void open_gate() noexcept {
   engines().lock.unlock();
 }
 
+// The gate is open first: this thread has another id here, and it is the only one.
 void in_child() noexcept {
+  g_closed.store(0, std::memory_order_seq_cst);
   for (Engine* const engine : engines().all) engine->in_child();
   open_gate();
 }

@@ -86,6 +86,10 @@ void Helper::forget(PagedRegion& region) noexcept {
       if (request.region == &region) request.region = nullptr;
     }
   }
+  settle(region);
+}
+
+void Helper::settle(const PagedRegion& region) const noexcept {
   while (current_.load() == &region) sys::yield();
 }
 

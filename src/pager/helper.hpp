@@ -39,6 +39,8 @@ class Helper {
   void look_at_victims() noexcept PAGETRAP_SIGNAL_SAFE;
   /// Nothing of `region` is asked or under way when this returns.
   void forget(PagedRegion& region) noexcept;
+  /// What is under way for `region` has ended.
+  void settle(const PagedRegion& region) const noexcept;
   /// The thread does not exist in a fork()ed child.
   void in_child() noexcept;
 

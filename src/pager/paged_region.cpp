@@ -131,21 +131,11 @@ Result<Done> PagedRegion::adopt_resident() {
 
 // --- pins -------------------------------------------------------------------------------------
 
-bool PagedRegion::change_pins(std::uint64_t index, bool more) noexcept {
-  PageWord word = slot(index).load();
-  while (word.stage() == Stage::resident) {
-    if (more && word.pins() == PageWord::kMostPins) return false;
-    if (slot(index).change(word, word.with_pins(more ? word.pins() + 1 : word.pins() - 1)))
-      return true;
-  }
-  return false;
-}
-
 bool PagedRegion::hold(std::uint64_t index) noexcept {
   const Inside inside;
   for (;;) {
     if (!bring(index, Errand::pin)) return false;
-    if (change_pins(index, true)) return true;
+    if (engine.change_pins(*this, index, true)) return true;
     if (slot(index).load().pins() == PageWord::kMostPins) return false;
   }
 }
@@ -153,14 +143,17 @@ bool PagedRegion::hold(std::uint64_t index) noexcept {
 // A pinned page may be in a passing stage all the same: it is being made writable, or flushed.
 void PagedRegion::let_go(std::uint64_t index) noexcept {
   const Inside inside;
-  while (!change_pins(index, false)) sys::yield();
+  while (!engine.change_pins(*this, index, false)) sys::yield();
 }
 
+// The page is in a stage of this thread's own meanwhile: nobody unmaps it.
 bool PagedRegion::copy_out(std::uint64_t index, std::byte* to) noexcept {
   const Inside inside;
-  if (!change_pins(index, true)) return false;
+  PageWord word = slot(index).load();
+  if (word.stage() != Stage::resident || !slot(index).change(word, word.in(Stage::rescuing)))
+    return false;
   std::memcpy(to, pages(index, 1).base, page_size());
-  while (!change_pins(index, false)) sys::yield();
+  slot(index).set(word);
   return true;
 }
 
@@ -176,8 +169,15 @@ Result<Done> PagedRegion::discard(std::uint64_t first, std::size_t how_many) {
           settled = !word.departed() || slot(index).change(word, PageWord{});
           break;
         case Stage::poisoned:
-          settled = slot(index).change(word, PageWord{});
-          if (settled) tally.poisoned.fetch_sub(1, std::memory_order_relaxed);
+          if (!slot(index).change(word, word.in(Stage::leaving))) break;
+          // It may be closed since a handler thread declined its fault.
+          if (auto reopened = memory.discard(pages(index, 1)); !reopened) {
+            slot(index).set(word);
+            return reopened.error();
+          }
+          tally.poisoned.fetch_sub(1, std::memory_order_relaxed);
+          slot(index).set(PageWord{});
+          settled = true;
           break;
         case Stage::resident: {
           if (word.pins() != 0)

@@ -114,7 +114,6 @@ class PagedRegion {
   bool open_for_writing(std::uint64_t index, PageWord word) noexcept PAGETRAP_SIGNAL_SAFE;
   void replace_dropped(std::uint64_t index, PageWord word) noexcept PAGETRAP_SIGNAL_SAFE;
   bool rescue(std::uint64_t index, PageWord word, bool write) noexcept PAGETRAP_SIGNAL_SAFE;
-  bool change_pins(std::uint64_t index, bool more) noexcept;
   [[nodiscard]] Result<Done> reserve(std::size_t size_bytes, PageRange adopted);
   Result<Done> adopt_resident();
 

@@ -25,6 +25,13 @@ Result<Done> check(const PagedRegion* paged, PageRange range, const char* operat
   return Done{};
 }
 
+// RACE a page is shown to the program before it has a frame: a write that has ended may be in a
+// page whose filling has not. Fills that began before this call have ended after it.
+void settle(PagedRegion& paged) {
+  paged.memory.quiesce();
+  paged.engine.helper.settle(paged);
+}
+
 }  // namespace
 
 Region::Region() noexcept = default;
@@ -133,9 +140,10 @@ Result<Pin> Region::pin(PageRange range) {
 }
 
 Result<Done> Region::flush() {
-  if (paged_ == nullptr) return Error{"flush", EBADF, {}, "the region is empty"};
+  if (auto right = check(paged_.get(), range(), "flush"); !right) return right;
   if (paged_->read_only()) return Done{};
   paged_->last_error.store(0);
+  settle(*paged_);
   const auto pages = paged_->engine.pages_of(*paged_);
   const EvictionCount count = paged_->engine.evict_pages(*paged_, pages, true);
   if (count.refused == 0) return Done{};
@@ -143,8 +151,9 @@ Result<Done> Region::flush() {
 }
 
 Result<Done> Region::evict_all() {
-  if (paged_ == nullptr) return Error{"evict_all", EBADF, {}, "the region is empty"};
+  if (auto right = check(paged_.get(), range(), "evict_all"); !right) return right;
   paged_->last_error.store(0);
+  settle(*paged_);
   const auto pages = paged_->engine.pages_of(*paged_);
   const EvictionCount count = paged_->engine.evict_pages(*paged_, pages);
   if (count.refused == 0) return Done{};

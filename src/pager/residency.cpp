@@ -44,8 +44,8 @@ bool Engine::tell_policy(PagedRegion& region, std::uint64_t index, FrameEvent ev
     PAGETRAP_SIGNAL_SAFE {
   const Locked locked(lock);
   const PageWord word = region.slot(index).load();
-  if (word.stage() != Stage::resident || word.frame() == kNoFrame) return false;
-  if (frames.links(word.frame()).list == 0) return false;  // some evictor has it in hand
+  if (word.stage() != Stage::resident || word.frame() == kNoFrame || word.pins() != 0) return false;
+  if (frames[word.frame()].in_hand) return false;
   region.pool->policy->on_event(frames, word.frame(), event);
   return true;
 }
@@ -66,8 +66,7 @@ std::vector<std::uint64_t> Engine::pages_of(const PagedRegion& region) {
   return pages;
 }
 
-// RACE an evictor of another thread has frames of the region in hand: they are in no list, and are
-// waited for.
+// RACE an evictor of another thread has frames of the region in hand: they are waited for.
 void Engine::forget_region(PagedRegion& region) noexcept {
   std::size_t freed = 0;
   for (bool in_transit = true; in_transit;) {
@@ -78,7 +77,7 @@ void Engine::forget_region(PagedRegion& region) noexcept {
       for (FrameId frame = 1; frame < frames.end(); ++frame) {
         if (frames[frame].region != &region) continue;
         const PageWord word = region.slot(frames[frame].index).load();
-        if (frames.links(frame).list == 0 || word.stage() != Stage::resident) {
+        if (frames[frame].in_hand || word.stage() != Stage::resident) {
           in_transit = true;
           continue;
         }
@@ -94,13 +93,31 @@ void Engine::forget_region(PagedRegion& region) noexcept {
   count_source_bytes(region.source_bytes, 0);
 }
 
+// A pinned page is in no list. Others change a word without the lock; but a page's first pin and
+// the end of its last one are told to its policy, so both happen under it.
+bool Engine::change_pins(PagedRegion& region, std::uint64_t index, bool more) noexcept {
+  const Locked locked(lock);
+  PageSlot& slot = region.slot(index);
+  PageWord word = slot.load();
+  while (word.stage() == Stage::resident) {
+    if (more && word.pins() == PageWord::kMostPins) return false;
+    const PageWord next = word.with_pins(more ? word.pins() + 1 : word.pins() - 1);
+    if (!slot.change(word, next)) continue;
+    if (word.frame() == kNoFrame || frames[word.frame()].in_hand) return true;
+    if (word.pins() == 0) region.pool->policy->on_event(frames, word.frame(), FrameEvent::gone);
+    if (next.pins() == 0) region.pool->policy->on_event(frames, word.frame(), FrameEvent::kept);
+    return true;
+  }
+  return false;
+}
+
 Result<bool> Engine::drop_page(PagedRegion& region, std::uint64_t index) {
   PageSlot& slot = region.slot(index);
   PageWord word = slot.load();
   {
     const Locked locked(lock);
     const bool ours = word.stage() == Stage::resident && word.pins() == 0 &&
-                      word.frame() != kNoFrame && frames.links(word.frame()).list != 0 &&
+                      word.frame() != kNoFrame && !frames[word.frame()].in_hand &&
                       slot.change(word, word.in(Stage::leaving));
     if (!ours) return false;
     region.pool->policy->on_event(frames, word.frame(), FrameEvent::gone);

@@ -76,12 +76,17 @@ class Stress : public ::testing::TestWithParam<Mode> {
       if (words(region_)[at * kThreads + id] != known[at]) lost_.fetch_add(1);
   }
 
+  /// A busy machine may give us little of its time.
+  [[nodiscard]] bool enough() const {
+    return writes_.load() > 2000 && region_.statistics().evicted > 2000;
+  }
+  void wait_for_work() const {
+    while (!enough()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+
   void finish() {
     EXPECT_EQ(lost_.load(), 0U);
-    EXPECT_GT(writes_.load(), 1000U);
     const RegionStatistics seen = region_.statistics();
-    EXPECT_GT(seen.evicted, 1000U);
-    ::testing::Test::RecordProperty("evicted", static_cast<int>(seen.evicted));
     std::printf("  %llu writes, %llu evictions, %llu rescued, %llu dropped, %llu moved out\n",
                 static_cast<unsigned long long>(writes_.load()),
                 static_cast<unsigned long long>(seen.evicted),
@@ -101,6 +106,7 @@ class Stress : public ::testing::TestWithParam<Mode> {
 TEST_P(Stress, NoWriteIsLost) {
   std::thread clock([this] {
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds()));
+    wait_for_work();
     stopping_.store(true);
   });
   run_writers();
@@ -112,7 +118,7 @@ TEST_P(Stress, NorWhileEverythingElseHappens) {
   std::thread other([this] {
     const auto end = Clock::now() + std::chrono::duration<double>(seconds());
     std::uint64_t state = 99;
-    while (Clock::now() < end) {
+    while (Clock::now() < end || !enough()) {
       state = mixed(state);
       const std::uint64_t page = (state >> 8) % (kPages - 8);
       const PageRange range{region_.data() + bytes(Pages{page}), Pages{8}};

@@ -1,6 +1,8 @@
 // What the tests of the pager share.
 #pragma once
 
+#include <fcntl.h>
+
 #include <atomic>
 #include <cerrno>
 #include <cmath>
@@ -14,7 +16,8 @@
 
 #include <pagetrap/pager/pager.hpp>
 
-#include "../../examples/resident.hpp"
+#include "sys/fd.hpp"
+#include "sys/pagemap.hpp"
 
 namespace pagetrap::pager {
 
@@ -113,6 +116,13 @@ inline std::string way_name(const ::testing::TestParamInfo<Way>& info) { return 
 inline bool is_available(const Way& way) {
   return capabilities(way.backend, Backing::anonymous)
       .faults.covers(FaultKind::missing | FaultKind::write_protected);
+}
+
+/// How many pages of `range` are in memory, as the kernel has it.
+inline std::size_t resident_in(PageRange range) {
+  const sys::Descriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  std::vector<PageRange> found;
+  return sys::scan_present(pagemap.get(), range, found).value().count();
 }
 
 inline volatile std::uint64_t* words(const Region& region) {

@@ -43,6 +43,18 @@ struct SourceFailure {
 using FailureHandler = OnError (*)(void* self, const SourceFailure& failure) noexcept
     PAGETRAP_SIGNAL_SAFE;
 
+/// Pages have come, or gone. For explaining and for tracing.
+struct Movement {
+  bool in = false;                     // filled at a fault; else evicted
+  std::uint64_t page = 0;              // index of the first
+  std::size_t count = 1;               // in: with those around it
+  const std::byte* address = nullptr;  // in: of the first page
+  std::uint64_t nanoseconds = 0;       // in: from the handler's begin
+};
+
+/// Called where it happens: in a signal handler, or a handler thread. Signal-safe in the former.
+using Observer = void (*)(void* self, const Movement& movement) noexcept PAGETRAP_SIGNAL_SAFE;
+
 struct RegionOptions {
   const char* name = "paged";   // in /proc/PID/maps and messages
   std::size_t limit_bytes = 0;  // at most so much of it in memory; 0: the pager's budget alone
@@ -55,6 +67,8 @@ struct RegionOptions {
   void* address = nullptr;  // as in pagetrap::RegionOptions
   FailureHandler on_failure = nullptr;
   void* failure_self = nullptr;
+  Observer observer = nullptr;
+  void* observer_self = nullptr;
   ForkPolicy on_fork = ForkPolicy::rearm;  // absent wherever the source's store is shared
 };
 

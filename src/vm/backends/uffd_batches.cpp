@@ -14,7 +14,9 @@ inline namespace v0 {
 Outcome uffd_discard_all(RegionState& state, std::span<const PageRange> ranges) noexcept
     PAGETRAP_SIGNAL_SAFE {
   // A memory object's contents are dropped by holes, one call each.
-  if (state.options.backing != Backing::anonymous || ranges.size() == 1) {
+  // And single ones, where nothing is gained, or where some page was declined and must be reopened.
+  if (state.options.backing != Backing::anonymous || ranges.size() == 1 ||
+      state.declined.load(std::memory_order_relaxed)) {
     for (const PageRange& range : ranges)
       if (const Outcome outcome = state.operations.discard(state, range); failed(outcome))
         return outcome;

@@ -421,6 +421,7 @@ Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE
 }
 
 Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const Outcome outcome = reopen_declined(state, range); failed(outcome)) return outcome;
   state.pages.set(range, state.empty_state());
   if (const Outcome outcome = drop_contents(state, range); failed(outcome)) return outcome;
   // Marks of a memory object outlive its contents, and would trap writes to what is open now.
