@@ -130,11 +130,7 @@ Result<Done> CompressedMemory::park(std::size_t resident_bytes) {
   if (resident_bytes != 0) {
     if (auto done = region_.set_limit(resident_bytes); !done) return done;
   } else {
-    // Reading ahead that was under way may bring some back, once.
-    for (unsigned attempt = 0; attempt < 3; ++attempt) {
-      if (auto done = region_.evict_all(); !done) return done;
-      if (region_.statistics().resident_pages == 0) break;
-    }
+    if (auto done = region_.evict_all(); !done) return done;
   }
   return source_->chill(0, pages_for(used_bytes()).count());
 }

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "sys/relax.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -21,7 +22,7 @@ class Lock {
     if (word_.compare_exchange_strong(seen, kHeld, std::memory_order_acquire)) return;
     // What is done under it is about as long as a sleep takes.
     for (unsigned i = 0; i < kSpins; ++i) {
-      __builtin_ia32_pause();
+      sys::relax();
       seen = kFree;
       if (word_.load(std::memory_order_relaxed) == kFree &&
           word_.compare_exchange_strong(seen, kHeld, std::memory_order_acquire))

@@ -72,6 +72,7 @@ Pool* Engine::new_pool(Policy* policy, std::size_t limit_bytes) {
     pool.policy = policy;
     pool.used.store(0);
     pool.limit.store(limit);
+    pool.stores.store(false);
     return &pool;
   }
   return nullptr;

@@ -29,6 +29,7 @@ struct Pool {
   Policy* policy = nullptr;                         // GUARDED_BY(Engine::lock); null: not in use
   std::atomic<std::size_t> used{0};                 // pages: in memory, or on their way in
   std::atomic<std::size_t> limit{~std::size_t{0}};  // pages
+  std::atomic<bool> stores{false};                  // a region of it is not of a pure source
 };
 
 /// What an eviction came to.

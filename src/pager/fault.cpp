@@ -36,7 +36,7 @@ Verdict PagedRegion::on_fault(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE 
         // to a page that has been supplied already, for reading, would wait for a second one: it is
         // about to be resident, and only then may be opened.
         if (by_handler_threads && fault.kind == FaultKind::missing) return Verdict::resolved;
-        sys::yield();
+        if (!share_read_ahead(index)) sys::yield();
         break;
       case Stage::resident:
         if (fault.write && !word.writable()) {
@@ -80,6 +80,18 @@ bool PagedRegion::bring(std::uint64_t index, Errand errand) noexcept PAGETRAP_SI
         return false;
     }
   }
+}
+
+// The helper is on its way to page `index`, and behind it. Rather than wait, this thread fills what
+// is at the far end of that run: both CPUs work until they meet, however fast each of them is.
+bool PagedRegion::share_read_ahead(std::uint64_t index) noexcept PAGETRAP_SIGNAL_SAFE {
+  constexpr std::size_t kPart = 16;
+  for (std::uint64_t end = engine.helper.end_of_run(*this, index); end > index + kPart;
+       end -= kPart) {
+    if (slot(end - kPart).load().stage() != Stage::absent) continue;
+    return fill_ahead(*this, end - kPart, kPart, true) != 0;
+  }
+  return false;
 }
 
 // RACE between the word and the page table's change an evictor might take the page, and unprotect()

@@ -200,11 +200,12 @@ Filled fill(PagedRegion& region, std::uint64_t index, PageWord before, bool writ
 }
 
 std::size_t fill_ahead(PagedRegion& region, std::uint64_t first, std::size_t count_wanted,
-                       bool evicts) noexcept {
+                       bool evicts, const std::atomic<bool>* given_up) noexcept
+    PAGETRAP_SIGNAL_SAFE {
   constexpr std::size_t kChunk = 16;  // readers that catch up wait for no more than this
   const std::uint64_t end = std::min(first + count_wanted, region.length);
   std::size_t filled = 0;
-  while (first < end) {
+  while (first < end && (given_up == nullptr || !given_up->load(std::memory_order_relaxed))) {
     const Inside inside;
     Run run(region, first);
     run.claim(std::min<std::size_t>(kChunk, end - first));

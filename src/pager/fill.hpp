@@ -18,9 +18,9 @@ Filled fill(PagedRegion& region, std::uint64_t index, PageWord before, bool writ
             Errand errand) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// What is absent of [first, first + count). `evicts`: for what is in the way; else as far as room
-/// is free. Returns how many pages it filled; stops at the first failure.
-std::size_t fill_ahead(PagedRegion& region, std::uint64_t first, std::size_t count,
-                       bool evicts) noexcept;
+/// is free. Returns how many pages it filled; stops at the first failure, or when `*given_up`.
+std::size_t fill_ahead(PagedRegion& region, std::uint64_t first, std::size_t count, bool evicts,
+                       const std::atomic<bool>* given_up = nullptr) noexcept PAGETRAP_SIGNAL_SAFE;
 
 }  // namespace pager
 }  // namespace v0

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <new>
@@ -50,6 +51,7 @@ void Helper::in_child() noexcept {
   running_.store(false);
   new (&thread_) std::thread;
   count_ = 0;
+  run_end_.store(0);
   current_.store(nullptr);
 }
 
@@ -85,12 +87,22 @@ void Helper::forget(PagedRegion& region) noexcept {
       Request& request = requests_[(first_ + i) % kRequests];
       if (request.region == &region) request.region = nullptr;
     }
+    // RACE with the taking of a request, which clears it: both are under the lock.
+    if (current_.load() == &region) given_up_.store(true);
   }
   settle(region);
 }
 
 void Helper::settle(const PagedRegion& region) const noexcept {
   while (current_.load() == &region) sys::yield();
+}
+
+// A hint: when it is read, the run may be another's.
+std::uint64_t Helper::end_of_run(const PagedRegion& region, std::uint64_t index) const noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (current_.load() != &region || index < run_first_.load()) return 0;
+  const std::uint64_t end = run_end_.load();
+  return index < end ? end : 0;
 }
 
 bool Helper::fill_next() noexcept {
@@ -103,10 +115,15 @@ bool Helper::fill_next() noexcept {
     first_ = (first_ + 1) % kRequests;
     --count_;
     current_.store(request.region);
+    given_up_.store(false);
   }
   if (request.region == nullptr) return true;  // its region has ended
   request.region->source.prefetch(request.first, request.count);
-  const std::size_t filled = fill_ahead(*request.region, request.first, request.count, true);
+  run_first_.store(request.first);
+  run_end_.store(std::min<std::uint64_t>(request.first + request.count, request.region->length));
+  const std::size_t filled =
+      fill_ahead(*request.region, request.first, request.count, true, &given_up_);
+  run_end_.store(0);
   count(request.region->tally.prefetched, filled);
   current_.store(nullptr);
   return true;

@@ -37,8 +37,12 @@ class Helper {
       PAGETRAP_SIGNAL_SAFE;
   /// Pages have left whose source prepares.
   void look_at_victims() noexcept PAGETRAP_SIGNAL_SAFE;
-  /// Nothing of `region` is asked or under way when this returns.
+  /// Nothing of `region` that was asked before is asked or under way when this returns: what has
+  /// not been filled is given up.
   void forget(PagedRegion& region) noexcept;
+  /// Where the run ends that is being filled and has page `index` of `region` in it; 0: none has.
+  [[nodiscard]] std::uint64_t end_of_run(const PagedRegion& region,
+                                         std::uint64_t index) const noexcept PAGETRAP_SIGNAL_SAFE;
   /// What is under way for `region` has ended.
   void settle(const PagedRegion& region) const noexcept;
   /// The thread does not exist in a fork()ed child.
@@ -65,6 +69,9 @@ class Helper {
   std::atomic<std::uint32_t> sleeping_{0};  // whether ringing takes a system call
   std::atomic<bool> victims_left_{false};
   std::atomic<PagedRegion*> current_{nullptr};
+  std::atomic<std::uint64_t> run_first_{0};  // of current_, while it is filled
+  std::atomic<std::uint64_t> run_end_{0};
+  std::atomic<bool> given_up_{false};  // what is under way
   SpinLock lock_;
   std::array<Request, kRequests> requests_;  // GUARDED_BY(lock_), a ring
   std::size_t first_ = 0;                    // GUARDED_BY(lock_)

@@ -104,6 +104,7 @@ Result<std::unique_ptr<PagedRegion>> PagedRegion::create(Engine& engine, std::si
           "pager::Region::create", ENOSPC, {}, "63 regions with a limit or policy already"};
   }
   region->pool = pool;
+  if (!region->read_only()) pool->stores.store(true);
   engine.add(region.get());
   if (!adopted.empty()) {
     if (auto taken = region->adopt_resident(); !taken) return taken.error();

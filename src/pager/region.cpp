@@ -153,7 +153,9 @@ Result<Done> Region::flush() {
 Result<Done> Region::evict_all() {
   if (auto right = check(paged_.get(), range(), "evict_all"); !right) return right;
   paged_->last_error.store(0);
-  settle(*paged_);
+  // What is being read ahead would come after this, and stay.
+  paged_->memory.quiesce();
+  paged_->engine.helper.forget(*paged_);
   const auto pages = paged_->engine.pages_of(*paged_);
   const EvictionCount count = paged_->engine.evict_pages(*paged_, pages);
   if (count.refused == 0) return Done{};

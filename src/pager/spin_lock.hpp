@@ -6,6 +6,7 @@
 
 #include <pagetrap/core/config.hpp>
 
+#include "sys/relax.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -17,8 +18,13 @@ class SpinLock {
   void lock() noexcept PAGETRAP_SIGNAL_SAFE {
     constexpr int kSpins = 100;  // then its holder is probably not running
     for (int spins = 0; taken_.exchange(true, std::memory_order_acquire);) {
-      while (taken_.load(std::memory_order_relaxed))
-        if (++spins > kSpins) sys::yield();
+      while (taken_.load(std::memory_order_relaxed)) {
+        if (++spins > kSpins) {
+          sys::yield();
+        } else {
+          sys::relax();
+        }
+      }
     }
   }
   void unlock() noexcept PAGETRAP_SIGNAL_SAFE { taken_.store(false, std::memory_order_release); }

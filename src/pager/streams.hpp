@@ -44,7 +44,7 @@ class Streams {
  private:
   static constexpr unsigned kRunBits = 8;
   static constexpr std::uint64_t kRunMask = 255;
-  static constexpr std::uint64_t kSlack = 128;
+  static constexpr std::uint64_t kSlack = 256;
   static constexpr std::uint64_t kLong = 16;  // only then the helper was asked for anything
   std::array<std::atomic<std::uint64_t>, 8> expected_{};  // page << 8 | run; 0: none
   std::atomic<std::uint32_t> oldest_{0};
