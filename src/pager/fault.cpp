@@ -20,8 +20,15 @@ Verdict PagedRegion::handle(void* self, const Fault& fault) noexcept PAGETRAP_SI
 // `retry` wakes it.
 Verdict PagedRegion::on_fault(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   if (fault.write && read_only()) return Verdict::not_mine;
+  Inside inside;
+  const Verdict verdict = serve(fault);
+  // Else an earlier handler comes next, which must run with the signals it knows.
+  if (fault.context != nullptr && verdict != Verdict::not_mine) inside.leave_signals_to_sigreturn();
+  return verdict;
+}
+
+Verdict PagedRegion::serve(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   const std::uint64_t index = index_of(fault.page.base);
-  const Inside inside;
   for (;;) {
     const PageWord word = slot(index).load();
     switch (word.stage()) {

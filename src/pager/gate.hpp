@@ -23,6 +23,7 @@ class Inside {
   ~Inside() PAGETRAP_SIGNAL_SAFE;
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
+  void leave_signals_to_sigreturn() noexcept PAGETRAP_SIGNAL_SAFE { signals_.leave_to_sigreturn(); }
 
  private:
   sys::AllSignalsBlocked signals_{sys::AllSignalsBlocked::But::faults};

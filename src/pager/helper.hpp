@@ -57,6 +57,7 @@ class Helper {
   void serve() noexcept;
   bool fill_next() noexcept;
   void prepare_some() noexcept;
+  [[nodiscard]] bool is_rung_soon(std::uint32_t rung) const noexcept;
   void wake() noexcept PAGETRAP_SIGNAL_SAFE;
 
   static constexpr std::size_t kRequests = 16;
@@ -68,6 +69,7 @@ class Helper {
   std::atomic<std::uint32_t> bell_{0};      // futex: rung when there is work
   std::atomic<std::uint32_t> sleeping_{0};  // whether ringing takes a system call
   std::atomic<bool> victims_left_{false};
+  unsigned looks_before_sleep_ = 0;  // the thread's own
   std::atomic<PagedRegion*> current_{nullptr};
   std::atomic<std::uint64_t> run_first_{0};  // of current_, while it is filled
   std::atomic<std::uint64_t> run_end_{0};

@@ -110,6 +110,7 @@ class PagedRegion {
 
  private:
   Verdict on_fault(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
+  Verdict serve(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
   bool share_read_ahead(std::uint64_t index) noexcept PAGETRAP_SIGNAL_SAFE;
   /// These three: false, or void: look again at what the page is.
   bool open_for_writing(std::uint64_t index, PageWord word) noexcept PAGETRAP_SIGNAL_SAFE;

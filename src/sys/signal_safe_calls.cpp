@@ -405,7 +405,7 @@ AllSignalsBlocked::AllSignalsBlocked(But but) noexcept PAGETRAP_SIGNAL_SAFE {
   change_signal_mask(SIG_BLOCK, all, &old_);
 }
 AllSignalsBlocked::~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE {
-  change_signal_mask(SIG_SETMASK, old_, nullptr);
+  if (restores_) change_signal_mask(SIG_SETMASK, old_, nullptr);
 }
 
 }  // namespace pagetrap::sys

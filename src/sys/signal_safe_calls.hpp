@@ -156,11 +156,15 @@ class AllSignalsBlocked {
   enum class But { none, faults };
   explicit AllSignalsBlocked(But but = But::none) noexcept PAGETRAP_SIGNAL_SAFE;
   ~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE;
+  /// They stay blocked: the return from the signal handler that this thread is in restores what was
+  /// before, and saves a system call.
+  void leave_to_sigreturn() noexcept PAGETRAP_SIGNAL_SAFE { restores_ = false; }
   AllSignalsBlocked(const AllSignalsBlocked&) = delete;
   AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
 
  private:
   sigset_t old_;
+  bool restores_ = true;
 };
 
 }  // namespace pagetrap::sys
