@@ -5,6 +5,8 @@ namespace pagetrap::bench {
 Questions compress_questions() {
   Questions questions;
   add_bytes_text(questions);
+  add_zram(questions);
+  add_plain(questions);
   return questions;
 }
 

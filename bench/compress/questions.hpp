@@ -13,5 +13,7 @@ using Questions = std::vector<Question>;
 Questions compress_questions();
 
 void add_bytes_text(Questions& questions);
+void add_zram(Questions& questions);
+void add_plain(Questions& questions);
 
 }  // namespace pagetrap::bench

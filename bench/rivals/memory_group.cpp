@@ -63,9 +63,21 @@ MemoryGroup::MemoryGroup(std::size_t limit_bytes) {
     folder_.clear();
     return;
   }
-  const char* const file = hierarchy.second_version ? "/memory.max" : "/memory.limit_in_bytes";
-  if (!put(folder_ + file, std::to_string(limit_bytes)))
-    reason_ = "the control group takes no limit";
+  second_version_ = hierarchy.second_version;
+  if (!set_limit(limit_bytes)) reason_ = "the control group takes no limit";
+}
+
+bool MemoryGroup::set_limit(std::size_t limit_bytes) const {
+  const char* const file = second_version_ ? "/memory.max" : "/memory.limit_in_bytes";
+  // Version 1 gives up after a few rounds of reclaim: each attempt gets further.
+  for (int tries = 0; tries < 20; ++tries)
+    if (put(folder_ + file, std::to_string(limit_bytes))) return true;
+  return false;
+}
+
+void MemoryGroup::prefer_swap() const {
+  // Version 2 has no such file, and the machine's setting there.
+  if (!second_version_) static_cast<void>(put(folder_ + "/memory.swappiness", "100"));
 }
 
 MemoryGroup::~MemoryGroup() {

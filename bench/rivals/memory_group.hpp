@@ -20,8 +20,13 @@ class MemoryGroup {
   [[nodiscard]] const std::string& reason() const noexcept { return reason_; }
   /// The calling process joins. False if the kernel refuses.
   [[nodiscard]] bool join() const;
+  /// What is above it is swapped out before this returns. False: some of it cannot be.
+  [[nodiscard]] bool set_limit(std::size_t limit_bytes) const;
+  /// Anonymous memory goes as readily as files do.
+  void prefer_swap() const;
 
  private:
+  bool second_version_ = false;
   std::string folder_;
   std::string reason_;
 };
