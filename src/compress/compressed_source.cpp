@@ -19,25 +19,21 @@ std::span<std::byte> span_of(const pager::PageRef& page) noexcept PAGETRAP_SIGNA
   return {page.bytes, page_size()};
 }
 
-constexpr std::uint32_t kAdaptAfter = 1024;  // pages that came back; arbitrary
-
 }  // namespace
 
 // --- records ----------------------------------------------------------------------------------
 
-void CompressedSourceState::retain(Record& record, bool yes) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (record.retained == yes) return;
-  record.retained = yes;
-  if (yes) {
-    retained_pages.fetch_add(1, std::memory_order_relaxed);
-  } else {
-    retained_pages.fetch_sub(1, std::memory_order_relaxed);
-  }
+void CompressedSourceState::mark(Record& record, Copy copy) noexcept PAGETRAP_SIGNAL_SAFE {
+  const bool was = record.copy != Copy::none;
+  record.copy = copy;
+  const bool is = copy != Copy::none;
+  if (is && !was) retained_pages.fetch_add(1, std::memory_order_relaxed);
+  if (was && !is) retained_pages.fetch_sub(1, std::memory_order_relaxed);
 }
 
 /// There is no copy any more.
 void CompressedSourceState::let_go(Record& record) noexcept PAGETRAP_SIGNAL_SAFE {
-  retain(record, false);
+  mark(record, Copy::none);
   if (record.page_class == PageClass::none) return;
   // It is there: only we release it.
   static_cast<void>(store.release(record.stored()));
@@ -62,19 +58,25 @@ Error CompressedSourceState::replace(Record& record, std::span<const std::byte> 
   return {};
 }
 
-bool CompressedSourceState::may_retain_more() const noexcept PAGETRAP_SIGNAL_SAFE {
+bool CompressedSourceState::may_retain_more() noexcept PAGETRAP_SIGNAL_SAFE {
+  // One in 32 is let go in any case, so that it is known what that costs.
+  if (turns.fetch_add(1, std::memory_order_relaxed) % 32 == 31) return false;
   return retained_pages.load(std::memory_order_relaxed) * 16 <
          stored_pages.load(std::memory_order_relaxed) * sixteenths.load(std::memory_order_relaxed);
 }
 
-/// Copies pay when pages come back unchanged: else they are memory that resident pages could have.
 void CompressedSourceState::adapt() noexcept PAGETRAP_SIGNAL_SAFE {
-  if (with_copy.load(std::memory_order_relaxed) < kAdaptAfter) return;
-  const std::uint32_t all = with_copy.exchange(0, std::memory_order_relaxed);
-  const std::uint32_t same = equal.exchange(0, std::memory_order_relaxed);
+  const std::size_t stored = stored_pages.load(std::memory_order_relaxed);
+  const std::size_t retained = retained_pages.load(std::memory_order_relaxed);
+  const std::size_t copy_bytes = store.memory_bytes() / std::max<std::size_t>(stored, 1);
+  const Costs::Advice advice =
+      costs.advise(std::max<std::size_t>(arrived_pages.load(std::memory_order_relaxed), 1),
+                   stored - std::min(retained, stored), copy_bytes, page_size());
   const unsigned now = sixteenths.load(std::memory_order_relaxed);
-  if (same * 3 > all * 2 && now < retain_most) sixteenths.store(now + 1, std::memory_order_relaxed);
-  if (same * 3 < all && now > retain_least) sixteenths.store(now - 1, std::memory_order_relaxed);
+  if (advice == Costs::Advice::more && now < retain_most)
+    sixteenths.store(now + 1, std::memory_order_relaxed);
+  if (advice == Costs::Advice::less && now > retain_least)
+    sixteenths.store(now - 1, std::memory_order_relaxed);
 }
 
 /// In the helper thread.
@@ -154,9 +156,13 @@ pager::Transfer CompressedSource::fill(std::span<const pager::PageRef> pages) no
     const CompressedSourceState::Record& record = state_->record(page.index);
     if (record.page_class == PageClass::none) {
       std::memset(page.bytes, 0, page_size());
-    } else if (const auto loaded = state_->store.load(record.stored(), span_of(page)); !loaded) {
-      transfer.error = loaded.error();
-      break;
+    } else {
+      const std::uint64_t began = sys::monotonic_nanoseconds();
+      if (const auto loaded = state_->store.load(record.stored(), span_of(page)); !loaded) {
+        transfer.error = loaded.error();
+        break;
+      }
+      state_->costs.loaded(sys::monotonic_nanoseconds() - began);
     }
     ++transfer.done;
   }
@@ -169,10 +175,12 @@ void CompressedSource::arrived(std::uint64_t first, std::size_t count) noexcept
   for (std::uint64_t page = first; page < first + count; ++page) {
     const Held held(state_->lock_of(page));
     CompressedSourceState::Record& record = state_->record(page);
+    if (record.whose == Whose::ours)
+      state_->arrived_pages.fetch_add(1, std::memory_order_relaxed);
     record.whose = Whose::program;
     if (record.page_class == PageClass::none) continue;
     if (state_->may_retain_more()) {
-      state_->retain(record, true);
+      state_->mark(record, Copy::retained);
     } else {
       state_->let_go(record);
       state_->given_up.fetch_add(1, std::memory_order_relaxed);
@@ -187,18 +195,26 @@ pager::Transfer CompressedSource::write_back(std::span<const pager::PageRef> pag
     const std::uint64_t hash = state_->store.hash(span_of(page));
     const Held held(state_->lock_of(page.index));
     CompressedSourceState::Record& record = state_->record(page.index);
-    const bool has_copy = record.page_class != PageClass::none;
-    if (has_copy) state_->with_copy.fetch_add(1, std::memory_order_relaxed);
-    if (has_copy && record.hash == hash) {
-      state_->equal.fetch_add(1, std::memory_order_relaxed);
+    const bool unchanged = record.page_class != PageClass::none && record.hash == hash;
+    const Copy copy = record.copy;
+    std::uint64_t took = 0;
+    if (unchanged) {
       ++transfer.unchanged;
-    } else if (const Error error = state_->replace(record, span_of(page), hash);
-               error.number != 0) {
-      transfer.error = error;
-      break;
+    } else {
+      const std::uint64_t began = sys::monotonic_nanoseconds();
+      transfer.error = state_->replace(record, span_of(page), hash);
+      if (transfer.error.number != 0) break;
+      took = sys::monotonic_nanoseconds() - began;
     }
+    if (copy == Copy::retained) {
+      state_->costs.kept_copy(unchanged);
+    } else {
+      state_->costs.without_copy(took);
+    }
+    if (record.whose == Whose::program)
+      state_->arrived_pages.fetch_sub(1, std::memory_order_relaxed);
     record.whose = Whose::ours;
-    state_->retain(record, false);
+    state_->mark(record, Copy::none);
     ++transfer.done;
   }
   state_->written.fetch_add(transfer.done, std::memory_order_relaxed);
@@ -214,6 +230,8 @@ void CompressedSource::forget(std::uint64_t first, std::size_t count) noexcept
     CompressedSourceState::Record& record = state_->record(page);
     if (record.page_class == PageClass::none && record.whose == Whose::ours) continue;
     state_->let_go(record);
+    if (record.whose == Whose::program)
+      state_->arrived_pages.fetch_sub(1, std::memory_order_relaxed);
     record.whose = Whose::ours;
   }
 }
@@ -233,7 +251,7 @@ void CompressedSource::prepare(std::span<const pager::PageRef> snapshots) noexce
       // No room is no harm: write_back() will see to it.
       if (record.whose == Whose::program && !equal &&
           state_->replace(record, span_of(page), hash).number == 0) {
-        state_->retain(record, true);
+        state_->mark(record, Copy::prepared);
         state_->prepared.fetch_add(1, std::memory_order_relaxed);
       }
     }

@@ -10,6 +10,7 @@
 
 #include <pagetrap/compress/compressed_source.hpp>
 
+#include "compress/costs.hpp"
 #include "compress/lock.hpp"
 #include "compress/own_memory.hpp"
 
@@ -23,6 +24,13 @@ enum class Whose : std::uint8_t {
   program,  // in memory: a copy in the store is a retained one, and may be let go
 };
 
+/// What the copy of a page is that is the program's.
+enum class Copy : std::uint8_t {
+  none,
+  retained,  // since the page arrived
+  prepared,  // since its snapshot was taken
+};
+
 struct CompressedSourceState {
   CompressedSourceState(PageStore made, sys::Mapping table, std::size_t count)
       : store(std::move(made)), records(std::move(table)), pages(count) {}
@@ -34,7 +42,7 @@ struct CompressedSourceState {
     PageClass page_class;
     std::uint8_t codec;
     Whose whose;
-    bool retained;  // counted as such
+    Copy copy;
 
     [[nodiscard]] StoredPage stored() const noexcept PAGETRAP_SIGNAL_SAFE {
       return {hash, blob, page_class, codec};
@@ -63,11 +71,11 @@ struct CompressedSourceState {
 
   // All with the page's lock held.
   void let_go(Record& record) noexcept PAGETRAP_SIGNAL_SAFE;
-  void retain(Record& record, bool yes) noexcept PAGETRAP_SIGNAL_SAFE;
+  void mark(Record& record, Copy copy) noexcept PAGETRAP_SIGNAL_SAFE;
   Error replace(Record& record, std::span<const std::byte> page, std::uint64_t hash) noexcept
       PAGETRAP_SIGNAL_SAFE;
 
-  [[nodiscard]] bool may_retain_more() const noexcept PAGETRAP_SIGNAL_SAFE;
+  [[nodiscard]] bool may_retain_more() noexcept PAGETRAP_SIGNAL_SAFE;
   void adapt() noexcept PAGETRAP_SIGNAL_SAFE;
   void learn_from(std::span<const std::byte> page);
 
@@ -78,6 +86,7 @@ struct CompressedSourceState {
   unsigned retain_least = 0;
   unsigned retain_most = 0;
   std::atomic<unsigned> sixteenths{0};
+  std::atomic<std::uint32_t> turns{0};
   std::array<Lock, 256> locks;
 
   std::atomic<std::size_t> stored_pages{0};  // with a blob, retained or not
@@ -87,9 +96,8 @@ struct CompressedSourceState {
   std::atomic<std::uint64_t> unchanged{0};
   std::atomic<std::uint64_t> prepared{0};
   std::atomic<std::uint64_t> given_up{0};
-  // Since the last adaptation: pages that came back and had a copy, and unchanged ones.
-  std::atomic<std::uint32_t> with_copy{0};
-  std::atomic<std::uint32_t> equal{0};
+  std::atomic<std::size_t> arrived_pages{0};  // the program's
+  Costs costs;
 
   // The helper thread's, and a thread's that it starts.
   sys::Mapping lessons;

@@ -132,6 +132,11 @@ void Eviction::sort() noexcept PAGETRAP_SIGNAL_SAFE {
 // --- stage ------------------------------------------------------------------------------------
 
 namespace {
+Error protect(PagedRegion& region, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto done = region.memory.protect(page, Access::read);
+  return done ? Error{} : done.error();
+}
+
 bool must_be_stored(const Victim& victim) noexcept PAGETRAP_SIGNAL_SAFE {
   return victim.region->slot(victim.index).load().stage() != Stage::leaving;
 }
@@ -144,6 +149,7 @@ std::size_t Eviction::move_run(std::size_t first) noexcept PAGETRAP_SIGNAL_SAFE 
   std::size_t length = 1;
   while (first + length < count_ && batch_.victims[first + length].region == &region &&
          batch_.victims[first + length].index == batch_.victims[first].index + length &&
+         batch_.victims[first + length].word.writable() &&
          must_be_stored(batch_.victims[first + length]))
     ++length;
   const PageRange place = region.staging->pages(taken_.number(), moved_, length);
@@ -165,6 +171,8 @@ std::size_t Eviction::move_run(std::size_t first) noexcept PAGETRAP_SIGNAL_SAFE 
   return moved->count();
 }
 
+// A page that is mapped read-only is frozen already.
+//
 // RACE a write that comes after the protection faults and takes the page back: then what was copied
 // may be torn, and is thrown away. If it is still evicting after the copy, no write came before its
 // end, and the copy is what the page was.
@@ -172,9 +180,9 @@ void Eviction::copy_in_place(std::size_t which) noexcept PAGETRAP_SIGNAL_SAFE {
   Victim& victim = batch_.victims[which];
   PagedRegion& region = *victim.region;
   const PageRange page = region.pages(victim.index, 1);
-  const auto done = region.memory.protect(page, Access::read);
+  const Error error = victim.word.writable() ? protect(region, page) : Error{};
   engine_.frames[victim.frame].staged.store(Frame::in_place(), std::memory_order_seq_cst);
-  if (!done) return refuse(victim, done.error());
+  if (error.number != 0) return refuse(victim, error);
   std::memcpy(taken_.copy(which), page.base, page_size());
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (region.slot(victim.index).load().stage() != Stage::evicting) {
@@ -190,7 +198,8 @@ void Eviction::stage() noexcept PAGETRAP_SIGNAL_SAFE {
       ++next;
       continue;
     }
-    const std::size_t moved = keeps_ ? 0 : move_run(next);
+    const bool moves = !keeps_ && batch_.victims[next].word.writable();
+    const std::size_t moved = moves ? move_run(next) : 0;
     if (moved == 0) copy_in_place(next);
     next += std::max<std::size_t>(moved, 1);
   }

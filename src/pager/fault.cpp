@@ -110,6 +110,7 @@ bool PagedRegion::open_for_writing(std::uint64_t index, PageWord word) noexcept
   const auto opened = memory.unprotect(pages(index, 1));
   slot(index).set(word.with_writable(static_cast<bool>(opened)));
   count(tally.write_traps);
+  openings.trapped();
   return true;
 }
 

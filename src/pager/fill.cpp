@@ -65,7 +65,8 @@ class Run {
 
   /// Shows the pages to the program. A failure after the first page is a shorter run.
   Error supply(bool write) noexcept PAGETRAP_SIGNAL_SAFE {
-    const Access others = region_.opens_at_once() ? Access::read_write : Access::read;
+    opens_ = region_.opens_at_once(count_);
+    const Access others = opens_ ? Access::read_write : Access::read;
     const Access first = write ? Access::read_write : others;
     const std::size_t together = first == others ? count_ : 1;
     if (const auto done = region_.memory.supply(region_.pages(first_, together), buffer_.page(0),
@@ -87,10 +88,9 @@ class Run {
   void admit(bool write) noexcept PAGETRAP_SIGNAL_SAFE {
     // Before anybody can make victims of them.
     region_.source.arrived(first_, count_);
-    const bool others = region_.opens_at_once();
     region_.engine.admit(region_, first_,
                          std::span<const PageWord>(buffer_.notes().before).first(count_),
-                         write || others, others);
+                         write || opens_, opens_);
   }
 
   /// Pages from `kept` on get no frame: their claims and their room are given back.
@@ -116,6 +116,7 @@ class Run {
   const std::uint64_t first_;
   const Scratch::Buffer buffer_;
   std::size_t count_ = 0;
+  bool opens_ = false;  // pages that nobody has written yet are shown writable
 };
 
 // The source's answer for the first page, with the owner's help. False: poisoned.

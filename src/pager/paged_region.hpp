@@ -12,6 +12,7 @@
 #include <pagetrap/vm/region.hpp>
 
 #include "pager/engine.hpp"
+#include "pager/openings.hpp"
 #include "pager/page_word.hpp"
 #include "pager/streams.hpp"
 #include "sys/mapping.hpp"
@@ -68,9 +69,9 @@ class PagedRegion {
     return static_cast<std::uint64_t>(address - base) >> page_shift();
   }
 
-  /// Filled pages are mapped writable although nobody has written them yet.
-  [[nodiscard]] bool opens_at_once() const noexcept PAGETRAP_SIGNAL_SAFE {
-    return traits.finds_changes;
+  /// Pages that are filled now are mapped writable although nobody has written them yet.
+  [[nodiscard]] bool opens_at_once(std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE {
+    return traits.finds_changes && openings.next(count);
   }
   [[nodiscard]] bool read_only() const noexcept PAGETRAP_SIGNAL_SAFE { return traits.pure; }
 
@@ -106,6 +107,7 @@ class PagedRegion {
   std::atomic<std::size_t> source_bytes{0};
   std::atomic<int> last_error{0};  // errno value of the last failed write_back
   Streams streams;
+  Openings openings;
   Tally tally;
 
  private:

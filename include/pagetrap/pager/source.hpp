@@ -37,8 +37,8 @@ struct SourceTraits {
   /// After fill() the source still has the contents: a page that was not written since is dropped
   /// without a call.
   bool retains_copy = false;
-  /// write_back() recognises unchanged pages by itself (by their contents). The pager then maps
-  /// pages writable at once, traps no first writes and hands over every victim.
+  /// write_back() recognises unchanged pages by itself (by their contents). The pager then hands
+  /// over every victim, and maps pages writable at once where most of them are written in the end.
   bool finds_changes = false;
   /// fill() or write_back() may take longer than a page fault should (devices, networks, locks that
   /// application code holds). Faults are then served by handler threads, never in a signal handler.
