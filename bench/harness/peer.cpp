@@ -61,6 +61,12 @@ double Peer::measure() {
   return wait_for_answer();
 }
 
+bool Peer::try_measure(double& cost) {
+  const char command = 'm';
+  return write(to_peer_, &command, 1) == 1 &&
+         read(from_peer_, &cost, sizeof cost) == static_cast<ssize_t>(sizeof cost);
+}
+
 double Peer::wait_for_answer() {
   double cost = 0;
   const bool answered = read(from_peer_, &cost, sizeof cost) == static_cast<ssize_t>(sizeof cost);

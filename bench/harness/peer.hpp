@@ -22,6 +22,8 @@ class Peer {
 
   /// One batch in the peer: the cost that its function returned.
   double measure();
+  /// The same. False: the process is gone (the kernel may have killed it).
+  bool try_measure(double& cost);
 
  private:
   double wait_for_answer();

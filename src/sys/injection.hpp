@@ -33,6 +33,7 @@ enum class Call : int {
   short_write,  // no failure: "error" is how many bytes the call takes
   fsync,
   rename,
+  process_madvise,
 };
 
 /// Let `skip` calls of `call` pass, then fail the next `times` with `error`. Replaces an earlier

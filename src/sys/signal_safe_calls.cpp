@@ -72,6 +72,39 @@ int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE {
                                         static_cast<unsigned long>(advice)));
 }
 
+namespace {
+
+constexpr std::size_t kDropBatch = 64;  // 1 KiB of a signal stack
+
+// Bytes advised, or -errno.
+long drop_batch(int self, std::span<const PageRange> ranges) noexcept {
+  if (const int error = injected(Call::process_madvise)) return -error;
+  std::array<iovec, kDropBatch> vector;
+  for (std::size_t i = 0; i < ranges.size(); ++i)
+    vector[i] = {ranges[i].base, ranges[i].size_bytes()};
+  const ErrnoSaver errno_saver;
+  const long done =
+      ::syscall(SYS_process_madvise, self, vector.data(), ranges.size(), MADV_DONTNEED, 0);
+  return done < 0 ? -errno : done;
+}
+
+}  // namespace
+
+int drop_all(int self, std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::size_t next = 0;
+  while (self >= 0 && ranges.size() - next > 1) {
+    const auto batch = ranges.subspan(next, std::min(kDropBatch, ranges.size() - next));
+    long done = drop_batch(self, batch);
+    if (done <= 0) break;  // not before 6.13, not through this sandbox
+    while (next < ranges.size() && done >= static_cast<long>(ranges[next].size_bytes()))
+      done -= static_cast<long>(ranges[next++].size_bytes());
+    if (done > 0) break;  // stopped inside a range: dropping its front twice is no harm
+  }
+  for (; next < ranges.size(); ++next)
+    if (const int error = advise(ranges[next], MADV_DONTNEED)) return error;
+  return 0;
+}
+
 int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const ErrnoSaver errno_saver;
@@ -215,6 +248,33 @@ int uffd_poison(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   return raw_ioctl(uffd, UFFDIO_POISON, &argument);
 }
 
+int read_at(int descriptor, std::span<const Buffer> buffers, std::uint64_t wanted,
+            std::uint64_t offset, std::uint64_t& got) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  got = 0;
+  while (got < wanted) {
+    if (const int error = injected(Call::pread)) return error;
+    // What is left of the buffers, no more than is wanted.
+    std::array<iovec, 16> vector;
+    std::size_t count = 0;
+    std::uint64_t begin = 0;
+    for (const Buffer& buffer : buffers) {
+      const std::uint64_t end = std::min<std::uint64_t>(begin + buffer.size, wanted);
+      const std::uint64_t from = std::max(begin, got);
+      if (from < end && count < vector.size())
+        vector[count++] = {buffer.base + (from - begin), static_cast<std::size_t>(end - from)};
+      begin += buffer.size;
+    }
+    const ssize_t read = ::preadv(descriptor, vector.data(), static_cast<int>(count),
+                                  static_cast<off_t>(offset + got));
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return errno;
+    if (read == 0) break;
+    got += static_cast<std::uint64_t>(read);
+  }
+  return 0;
+}
+
 int pwrite_all(int descriptor, const void* from, std::size_t length, std::uint64_t offset) noexcept
     PAGETRAP_SIGNAL_SAFE {
   if (const int error = injected(Call::pwrite)) return error;
@@ -228,6 +288,23 @@ int pwrite_all(int descriptor, const void* from, std::size_t length, std::uint64
     next += written;
     length -= static_cast<std::size_t>(written);
     offset += static_cast<std::uint64_t>(written);
+  }
+  return 0;
+}
+
+int pread_all(int descriptor, void* to, std::size_t length, std::uint64_t offset) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (const int error = injected(Call::pread)) return error;
+  const ErrnoSaver errno_saver;
+  auto* next = static_cast<char*>(to);
+  while (length != 0) {
+    const ssize_t read = ::pread(descriptor, next, length, static_cast<off_t>(offset));
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return errno;
+    if (read == 0) return EIO;
+    next += read;
+    length -= static_cast<std::size_t>(read);
+    offset += static_cast<std::uint64_t>(read);
   }
   return 0;
 }
@@ -328,7 +405,7 @@ AllSignalsBlocked::AllSignalsBlocked(But but) noexcept PAGETRAP_SIGNAL_SAFE {
   change_signal_mask(SIG_BLOCK, all, &old_);
 }
 AllSignalsBlocked::~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE {
-  change_signal_mask(SIG_SETMASK, old_, nullptr);
+  if (restores_) change_signal_mask(SIG_SETMASK, old_, nullptr);
 }
 
 }  // namespace pagetrap::sys

@@ -39,6 +39,11 @@ PAGETRAP_API int change_protection(PageRange range, int prot) noexcept PAGETRAP_
 PAGETRAP_API int change_protection_and_key(PageRange range, int prot, int key) noexcept
     PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SAFE;
+/// MADV_DONTNEED of scattered ranges in one call (process_madvise(2) on this process, 6.13), which
+/// interrupts other CPUs once instead of once for each range. `self`: a pidfd of this process, or
+/// -1. At most 64 ranges a system call; one madvise for each where the kernel refuses.
+PAGETRAP_API int drop_all(int self, std::span<const PageRange> ranges) noexcept
+    PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
     PAGETRAP_SIGNAL_SAFE;
 /// Moves the page tables of `from` to `to`, replacing what is mapped there; `from` stays mapped,
@@ -77,8 +82,20 @@ PAGETRAP_API int uffd_wake(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_S
 PAGETRAP_API int uffd_poison(int uffd, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
 
 // --- files ------------------------------------------------------------------------------------
+/// A part of what read_at() fills.
+struct Buffer {
+  std::byte* base = nullptr;
+  std::size_t size = 0;
+};
+/// Reads up to `wanted` bytes at `offset` into `buffers`, at most 16, in order. `got`: how many
+/// there were, fewer at the end of the file only.
+PAGETRAP_API int read_at(int descriptor, std::span<const Buffer> buffers, std::uint64_t wanted,
+                         std::uint64_t offset, std::uint64_t& got) noexcept PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int pwrite_all(int descriptor, const void* from, std::size_t length,
                             std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE;
+/// EIO: the file ends before `length`.
+PAGETRAP_API int pread_all(int descriptor, void* to, std::size_t length,
+                           std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE;
 /// Writes everything to `descriptor`; signal-safe reports.
 PAGETRAP_API int write_all(int descriptor, const char* from, std::size_t length) noexcept
     PAGETRAP_SIGNAL_SAFE;
@@ -139,11 +156,15 @@ class AllSignalsBlocked {
   enum class But { none, faults };
   explicit AllSignalsBlocked(But but = But::none) noexcept PAGETRAP_SIGNAL_SAFE;
   ~AllSignalsBlocked() PAGETRAP_SIGNAL_SAFE;
+  /// They stay blocked: the return from the signal handler that this thread is in restores what was
+  /// before, and saves a system call.
+  void leave_to_sigreturn() noexcept PAGETRAP_SIGNAL_SAFE { restores_ = false; }
   AllSignalsBlocked(const AllSignalsBlocked&) = delete;
   AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
 
  private:
   sigset_t old_;
+  bool restores_ = true;
 };
 
 }  // namespace pagetrap::sys

@@ -15,6 +15,8 @@ void open_process_files() noexcept;
 /// /proc/self/mem and /proc/self/pagemap; -1 if not there. Signal-safe after open_process_files().
 int memory_descriptor() noexcept PAGETRAP_SIGNAL_SAFE;
 int pagemap_descriptor() noexcept PAGETRAP_SIGNAL_SAFE;
+/// A pidfd of this process; -1 if the kernel gives none.
+int self_descriptor() noexcept PAGETRAP_SIGNAL_SAFE;
 
 void reopen_process_files_in_child() noexcept;
 

@@ -138,6 +138,34 @@ Result<Done> Region::discard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   return as_result(state_->operations.discard(*state_, range));
 }
 
+Result<Done> Region::discard(std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (const PageRange& range : ranges)
+    if (const Outcome outcome = check(state_, range, "discard"); failed(outcome)) return outcome;
+  if (ranges.empty()) return Done{};
+  if (state_->operations.discard_all == nullptr || state_->tracker != nullptr) {
+    for (const PageRange& range : ranges)
+      if (auto done = discard(range); !done) return done;
+    return Done{};
+  }
+  trace_pages(trace::Kind::evict, ranges.front(), 1);
+  return as_result(state_->operations.discard_all(*state_, ranges));
+}
+
+Result<Pages> Region::move_out(PageRange pages, Region& to, PageRange place) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (const Outcome outcome = check(state_, pages, "move_out"); failed(outcome)) return outcome;
+  if (const Outcome outcome = check(to.state_, place, "move_out"); failed(outcome)) return outcome;
+  if (pages.length != place.length || to.state_ == state_)
+    return Error{"move_out", EINVAL, place, "another region, and as many pages"};
+  if (state_->operations.move_out == nullptr || state_->tracker != nullptr)
+    return Error{"move_out", ENOTSUP, pages, "needs userfaultfd, and no tracking of DIRTY"};
+  trace_pages(trace::Kind::evict, pages, 4);
+  std::size_t moved = 0;
+  const Outcome outcome = state_->operations.move_out(*state_, pages, *to.state_, place, moved);
+  if (moved == 0) return outcome;
+  return pages_for(moved);
+}
+
 Result<Done> Region::guard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (const Outcome outcome = check(state_, range, "guard"); failed(outcome)) return outcome;
   trace_pages(trace::Kind::evict, range, 2);

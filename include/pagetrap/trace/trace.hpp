@@ -23,13 +23,13 @@ enum class Kind : std::uint16_t {
   protect = 1,    // address; detail: pages << 8 | access
   unprotect = 2,  // address; detail: pages
   supply = 3,     // address; detail: pages << 8 | how
-  evict = 4,      // address; detail: pages << 8 | 0 evicted, 1 discarded, 2 guard, 3 unguard
-  dirty = 5,      // address; detail: pages found
-  freeze = 6,     // address; detail: duration in ns
-  thaw = 7,       // address
-  lift = 8,       // address; detail: duration in ns
-  region = 9,     // address; detail: pages << 8 | 0 created, 1 destroyed
-  chain = 10,     // address; detail: signal number: a fault passed on to an earlier handler
+  evict = 4,   // address; detail: pages << 8 | 0 evicted, 1 discarded, 2 guard, 3 unguard, 4 moved
+  dirty = 5,   // address; detail: pages found
+  freeze = 6,  // address; detail: duration in ns
+  thaw = 7,    // address
+  lift = 8,    // address; detail: duration in ns
+  region = 9,  // address; detail: pages << 8 | 0 created, 1 destroyed
+  chain = 10,  // address; detail: signal number: a fault passed on to an earlier handler
 };
 inline constexpr std::size_t kKindCount = 11;
 

@@ -175,6 +175,21 @@ class PAGETRAP_API Region {
   /// Drop the contents of `range`, in the backing too; the memory goes back to the kernel. The next
   /// access faults missing if the options have it, else finds zeroes. Signals safe.
   Result<Done> discard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+  /// The same for scattered, disjoint ranges. On userfaultfd and private memory in one system call
+  /// for 64 of them, which interrupts other CPUs once (process_madvise of MADV_DONTNEED, 6.13; one
+  /// call each before). After an error any of them may be dropped.
+  Result<Done> discard(std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE;
+
+  /// Take `pages` away together with their contents, in one step that is atomic for other threads:
+  /// the memory itself appears at `place` of `to`, which must be missing there, and `pages` are
+  /// missing from then on. A write is in what was taken, or it faults. Both regions: private memory
+  /// served by the same userfaultfd (made with the same options).
+  /// Returns  how many pages were taken, in order, before the first that could not.
+  /// Errors   only if none was: EBUSY: shared with a fork()ed child, or pinned; ENOTSUP: not
+  ///          userfaultfd, or before Linux 6.8; ENOENT: there is nothing to take; EAGAIN.
+  /// Signals  safe.  Source  UFFDIO_MOVE in ioctl_userfaultfd(2).
+  Result<Pages> move_out(PageRange pages, Region& to, PageRange place) noexcept
+      PAGETRAP_SIGNAL_SAFE;
 
   /// Make `range` a guard: any access faults no_access; contents are dropped. With
   /// MADV_GUARD_INSTALL (6.13) this costs no mapping; before, PROT_NONE, refused with ENOMEM beyond

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include <pagetrap/core/result.hpp>
 #include <pagetrap/vm/region.hpp>
@@ -53,6 +54,13 @@ struct BackendOperations {
                     Access access, std::size_t& filled) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
   Outcome (*evict)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
   Outcome (*discard)(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
+
+  // Null where a backend has nothing better than one range after the other.
+  Outcome (*discard_all)(RegionState& state, std::span<const PageRange> ranges) noexcept
+      PAGETRAP_SIGNAL_SAFE = nullptr;
+  /// See Region::move_out. Null: ENOTSUP.
+  Outcome (*move_out)(RegionState& state, PageRange pages, RegionState& to, PageRange place,
+                      std::size_t& moved) noexcept PAGETRAP_SIGNAL_SAFE = nullptr;
 };
 
 extern const BackendOperations kNullOperations;
@@ -60,6 +68,12 @@ extern const BackendOperations kMprotectOperations;
 extern const BackendOperations kUffdInlineOperations;
 extern const BackendOperations kUffdThreadOperations;
 extern const BackendOperations kPkeyOperations;
+
+/// discard_all and move_out of the userfaultfd backends.
+Outcome uffd_discard_all(RegionState& state, std::span<const PageRange> ranges) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+Outcome uffd_move_out(RegionState& state, PageRange pages, RegionState& to, PageRange place,
+                      std::size_t& moved) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// Drop the contents of `range` in the backing: MADV_DONTNEED, or a hole in the memory object.
 Outcome drop_contents(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;

@@ -435,6 +435,7 @@ Outcome evict(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE
 }
 
 Outcome discard(RegionState& state, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (const Outcome outcome = reopen_declined(state, range); failed(outcome)) return outcome;
   state.pages.set(range, state.empty_state());
   if (const Outcome outcome = drop_contents(state, range); failed(outcome)) return outcome;
   // Marks of a memory object outlive its contents, and would trap writes to what is open now.
@@ -474,7 +475,9 @@ const BackendOperations kUffdInlineOperations = {BackendId::uffd_inline,
                                                  unprotect,
                                                  supply,
                                                  evict,
-                                                 discard};
+                                                 discard,
+                                                 uffd_discard_all,
+                                                 uffd_move_out};
 const BackendOperations kUffdThreadOperations = {BackendId::uffd_thread,
                                                  attach_thread,
                                                  detach,
@@ -483,7 +486,9 @@ const BackendOperations kUffdThreadOperations = {BackendId::uffd_thread,
                                                  unprotect,
                                                  supply,
                                                  evict,
-                                                 discard};
+                                                 discard,
+                                                 uffd_discard_all,
+                                                 uffd_move_out};
 
 }  // namespace v0
 }  // namespace pagetrap
