@@ -234,18 +234,30 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   if (!incremental)
     for (const auto& territory : territories) territory->hashes().forget();
 
+  bool is_cut = false;
+  // Whatever is thrown: a child of fork() must know of the save as long as threads work for it.
+  const AtEnd not_running([&] {
+    save.end();
+    running.store(nullptr);
+    if (is_cut) return;
+    for (const auto& territory : territories) territory->settle();
+  });
   const std::uint64_t protecting = sys::monotonic_nanoseconds();
-  save.protect_ahead();
+  for (const auto& territory : territories) territory->method().always_lift(always_lift);
+  if (!always_lift) save.protect_ahead();
   statistics.protecting_us = since_us(protecting);
   const std::uint64_t began = sys::monotonic_nanoseconds();
   if (hooks.before_cut) hooks.before_cut();
-  const AtEnd not_running([this] { running.store(nullptr); });
   for (ArenaState* const arena : arena_of)
     if (arena != nullptr) arena->lock_all();
   running.store(&save);
   // Only now is it known how much of an arena is used: no allocation is half done.
   const auto cut_done =
       save.cut([this](std::size_t part) { return length_of(part); }, statistics.frozen_us);
+  is_cut = bool(cut_done);
+  // What was written before counts as saved, as far as marks and states tell: until this image is
+  // committed there is nothing that the next could be an increment of.
+  if (is_cut) last = {};
   for (ArenaState* const arena : arena_of)
     if (arena != nullptr) arena->unlock_all();
   if (hooks.after_cut) hooks.after_cut();
@@ -253,9 +265,6 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   const std::uint64_t cut_at = sys::monotonic_nanoseconds();
   statistics.freezing_us = since_us(began);
   if (at_cut) at_cut();
-  // Written pages are not marked any more when they have been looked at: until this image is
-  // committed there is nothing that the next could be an increment of.
-  last = {};
   const auto written = save.finish(statistics);
   if (!written) return written;
   const auto finished = (*writer)->finish();

@@ -34,6 +34,7 @@ struct CheckpointerState {
   std::unique_ptr<LazyLoad> lazy;
   bool wait_for_all = true;  // this and the next: Save::Settings
   unsigned dawdle_us = 0;
+  bool always_lift = false;  // for tests: CutMethod::always_lift, and nothing protected ahead
 
   // The last image that was committed: the parent of the next.
   ImageId last{};

@@ -31,8 +31,10 @@ class LiftCut final : public WriteProtection {
   using WriteProtection::WriteProtection;
 
   Result<Done> take(PageRange part, std::span<const PageRange> open) override {
+    // Of an earlier save, if the kernel refused then: what is in the window is the program's.
+    if (const auto finished = finish(); !finished) return finished;
     if (const auto opened = open_page_map(); !opened) return opened;
-    if (are_few(open)) return protect(open);
+    if (are_few(open) && !always_lifts_) return protect(open);
     const PageRange away = lifted_with(region(), part);
     auto lifted = region().lift(away.length);
     if (!lifted) return lifted.error();
@@ -40,6 +42,7 @@ class LiftCut final : public WriteProtection {
     away_ = away;
     return Done{};
   }
+  void always_lift(bool always) noexcept override { always_lifts_ = always; }
   [[nodiscard]] PageRange away() const noexcept PAGETRAP_SIGNAL_SAFE override { return away_; }
   Result<Access> bring_back(PageRange part) noexcept PAGETRAP_SIGNAL_SAFE override {
     const auto moved = lift_->put_back(part, Access::read);
@@ -72,6 +75,7 @@ class LiftCut final : public WriteProtection {
  private:
   std::optional<Lift> lift_;
   PageRange away_;
+  bool always_lifts_ = false;
   std::atomic<unsigned> refused_{0};  // in a row
 };
 

@@ -23,6 +23,8 @@ class CutMethod {
   /// at the next cut has not been written.
   [[nodiscard]] virtual bool protects() const noexcept PAGETRAP_SIGNAL_SAFE { return false; }
 
+  /// For tests: that cut, however little is to be cut.
+  virtual void always_lift(bool) noexcept {}
   /// From its return on no thread changes `part` of the region, which begins at its front, but
   /// through release(). Threads that try fault. Nothing else of the region is looked at. `open`:
   /// the runs of `part` that are not protected already; of interest where protects().
@@ -63,7 +65,7 @@ struct CutPlan {
 /// ENOTSUP: not on this machine, or not for this user.
 Result<CutPlan> plan_for(Cut cut, const CheckpointerOptions& options);
 
-/// `region` is borrowed, made with region_options().
+/// `region` is borrowed, made as plan_for() says.
 std::unique_ptr<CutMethod> make_cut_method(Cut cut, Region& region);
 std::unique_ptr<CutMethod> make_lift_cut(Region& region);
 std::unique_ptr<CutMethod> make_window_cut(Region& region);

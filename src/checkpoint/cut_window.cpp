@@ -19,6 +19,7 @@ class WindowCut final : public CutMethod {
   explicit WindowCut(Region& region) noexcept : region_(region) {}
 
   Result<Done> take(PageRange part, std::span<const PageRange>) override {
+    if (const auto finished = finish(); !finished) return finished;  // of an earlier save
     // What an arena has not used yet stays where it is, and can be filled meanwhile.
     auto lifted = region_.lift(lifted_with(region_, part).length);
     if (!lifted) return lifted.error();
@@ -52,6 +53,7 @@ class WindowCut final : public CutMethod {
     return finish();
   }
   Result<Done> finish() noexcept override {
+    if (!lift_) return Done{};
     const auto finished = lift_->finish();
     if (finished) lift_.reset();
     return finished;

@@ -51,6 +51,8 @@ void in_child() {
   for (CheckpointerState* const state : fork_list().all) {
     if (Save* const save = state->running.exchange(nullptr)) save->abandon_in_child();
     state->last = {};
+    // A thread that was changing a unit's state is not here: none is known to be protected.
+    for (const auto& territory : state->territories) territory->forget_images();
     // Whoever held these is not here, nor the thread of the series.
     new (&state->control) std::mutex;
     new (&state->series_lock) std::mutex;

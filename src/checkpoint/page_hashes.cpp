@@ -1,8 +1,10 @@
 #include "checkpoint/page_hashes.hpp"
 
 #include <sys/mman.h>
+#include <sys/random.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "sys/signal_safe_calls.hpp"
 
@@ -18,6 +20,8 @@ Result<Done> PageHashes::create(Pages pages) {
   auto memory = sys::Mapping::create(request);
   if (!memory) return memory.error();
   memory_ = std::move(*memory);
+  if (::getrandom(&seed_, sizeof seed_, 0) != static_cast<ssize_t>(sizeof seed_))
+    return Error{"getrandom", errno};
   sys::name_mapping(memory_.range(), "pagetrap:hashes");
   return Done{};
 }
@@ -29,7 +33,7 @@ void PageHashes::forget() noexcept {
 
 bool PageHashes::is_same(std::size_t page, std::span<const std::byte> contents) noexcept {
   ContentHash& known = reinterpret_cast<ContentHash*>(memory_.data())[page];
-  const ContentHash now = content_hash(contents, 0);
+  const ContentHash now = content_hash(contents, seed_);
   if (known == now) return true;
   known = now;
   return false;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include <pagetrap/core/result.hpp>
@@ -27,6 +28,7 @@ class PageHashes {
 
  private:
   sys::Mapping memory_;
+  std::uint64_t seed_ = 0;  // random: nobody can make two pages that have one hash
 };
 
 }  // namespace checkpoint

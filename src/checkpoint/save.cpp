@@ -34,7 +34,9 @@ constexpr std::size_t kWorkerBuffer = std::size_t{512} << 10;
 Save::Save(std::vector<Part> parts, Settings settings, ImageWriter& writer)
     : parts_(std::move(parts)), settings_(std::move(settings)), writer_(writer) {}
 
-Save::~Save() {
+Save::~Save() { end(); }
+
+void Save::end() noexcept {
   if (is_cut_) static_cast<void>(give_back());
   join_workers();
 }
@@ -93,6 +95,9 @@ void Save::protect_ahead() noexcept {
 }
 
 Result<Done> Save::cut(const Lengths& length, double& frozen_us) {
+  // A signal's handler in this thread that touched the heap would wait for the cut, and so for
+  // itself.
+  const sys::AllSignalsBlocked no_handlers(sys::AllSignalsBlocked::But::faults);
   set_phase(Phase::gathering);
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     Territory& territory = *parts_[i].territory;
@@ -193,6 +198,8 @@ bool Save::wait_for_cut(const Territory& territory, bool may_wait) noexcept PAGE
 }
 
 bool Save::bring_back(Territory& territory, std::size_t piece) noexcept PAGETRAP_SIGNAL_SAFE {
+  // A signal's handler that touched another piece would wait for this thread.
+  const sys::AllSignalsBlocked no_handlers(sys::AllSignalsBlocked::But::faults);
   const auto brought = territory.bring_back(piece);
   if (!brought) fail(brought.error());
   if (!brought || !*brought) return false;
@@ -207,6 +214,8 @@ void Save::want_piece(Territory& territory, std::size_t piece) noexcept PAGETRAP
 
 UnitRun Save::copy_in_fault(Territory& territory, std::size_t unit, UnitRun most) noexcept
     PAGETRAP_SIGNAL_SAFE {
+  // A signal's handler that touched a claimed unit would wait for this thread.
+  const sys::AllSignalsBlocked no_handlers(sys::AllSignalsBlocked::But::faults);
   Buffer* const buffer = pool_->take();
   if (buffer == nullptr) {
     waits_.fetch_add(1, std::memory_order_relaxed);
@@ -409,17 +418,15 @@ bool Save::serve_piece() {
   return true;
 }
 
-// Before anything is copied: threads wait for pieces, reads too. False: all are back, or on their
-// way.
+// Before anything is copied: threads wait for pieces, reads too. False: all are back.
 bool Save::next_piece() {
   for (const Part& part : parts_) {
     Territory& territory = *part.territory;
     for (std::size_t piece = 0; piece < territory.pieces(); ++piece) {
-      if (territory.piece_state(piece) != PieceState::away) continue;
+      if (territory.piece_state(piece) == PieceState::back) continue;
       if (bring_back(territory, piece)) return true;
-      if (territory.piece_state(piece) != PieceState::away) continue;
-      // Somebody else's is moving; or it was refused: the save has failed, and threads wait until
-      // it works.
+      // Somebody else moves one, perhaps this: what is in it may not be copied yet. Or it was
+      // refused: the save has failed, and threads wait until it works.
       if (failed()) {
         ::usleep(1000);
       } else {

@@ -44,8 +44,9 @@ class Save {
 
   /// `writer` is borrowed.
   Save(std::vector<Part> parts, Settings settings, ImageWriter& writer);
-  /// Gives all memory back, if that was not done.
   ~Save();
+  /// Gives all memory back, if that was not done.
+  void end() noexcept;
   Save(const Save&) = delete;
   Save& operator=(const Save&) = delete;
 

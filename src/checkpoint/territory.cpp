@@ -87,6 +87,7 @@ void Territory::protect_ahead(std::size_t length) noexcept {
 
 void Territory::arm_ahead(std::size_t length) noexcept {
   const std::size_t units = (length + shape_.unit_bytes - 1) / shape_.unit_bytes;
+  armed_units_ = units;
   const std::size_t in_piece = kPieceBytes / shape_.unit_bytes;
   const std::size_t pieces = (units + in_piece - 1) / in_piece;
   const auto arm = [&](std::size_t piece) {
@@ -177,6 +178,7 @@ Result<Done> Territory::begin_save(Save& save, std::uint32_t index, std::size_t 
   written_only_ = written_only;
   keeps_ = keeps_protected && protects() && tracks_writes();
   pieces_ = pending_units_ = 0;
+  unprotected_.store(false, std::memory_order_relaxed);
   save_.store(&save, std::memory_order_seq_cst);
   // RACE a handler that began before opens a clean unit: its state says so when the handler has
   // ended, and the unit is cut with the others. One that begins now does nothing before the cut.
@@ -200,7 +202,8 @@ void Territory::warm(std::size_t unit) noexcept {
 // A unit that each increment finds open is left open when it has been copied, and compared by its
 // hashes each time: cheaper than a fault for each.
 bool Territory::stays_protected(std::size_t unit) const noexcept PAGETRAP_SIGNAL_SAFE {
-  return keeps_ && heat_[unit].load(std::memory_order_relaxed) < kHot;
+  return keeps_ && !unprotected_.load(std::memory_order_relaxed) &&
+         heat_[unit].load(std::memory_order_relaxed) < kHot;
 }
 
 // From `first` on: as many units as there are states in a word if they are all the same, else one.
@@ -259,9 +262,18 @@ Result<Done> Territory::take() {
 
 // States become open, whatever is protected: such pages are opened when they are touched.
 void Territory::undo() noexcept {
-  if (units_ != 0 && taken()) static_cast<void>(method_->undo(extent_));
+  // What is refused is tried until it works: threads wait, and nothing is lost.
+  while (units_ != 0 && taken() && !method_->undo(extent_)) ::usleep(1000);
   pieces_ = 0;
   set_states(0, units_, UnitState::open);
+  settle();
+}
+
+void Territory::settle() noexcept {
+  if (!protects() || shape_.keeps_protected) return;
+  // Pages of open units may be protected, too, after a cut that was given up.
+  const std::size_t units = std::max(units_, armed_units_);
+  if (units != 0) static_cast<void>(make_writable({0, units}));
 }
 
 void Territory::end_save() noexcept {
@@ -352,13 +364,9 @@ Result<bool> Territory::bring_back(std::size_t piece) noexcept PAGETRAP_SIGNAL_S
     piece_states_[piece].store(PieceState::away, std::memory_order_seq_cst);
     return rights.error();
   }
-  // The save has failed long since; what is not protected must be so at the next cut.
-  if (*rights == Access::read_write) {
-    const PageRange units{range.base, pages_for(std::min(range.size_bytes(), kPieceBytes))};
-    for (std::size_t unit = unit_of(units.base); unit < std::min(units_, unit_of(units.end()));
-         ++unit)
-      set_open(unit);
-  }
+  // The save has failed long since. What is closed from now on is open: it would be taken for
+  // protected at the next cut.
+  if (*rights == Access::read_write) unprotected_.store(true, std::memory_order_seq_cst);
   piece_states_[piece].store(PieceState::back, std::memory_order_seq_cst);
   wake_waiters();
   return true;
@@ -388,6 +396,7 @@ void Territory::wake_waiters() noexcept PAGETRAP_SIGNAL_SAFE {
 
 void Territory::abandon_in_child() noexcept {
   save_.store(nullptr);
+  moving_.store(false);  // by a thread that is not here
   for (std::size_t unit = 0; unit < units_; ++unit) {
     std::size_t piece = 0;
     const PageRange range = unit_range(unit, 1);
@@ -525,6 +534,11 @@ Verdict Territory::during_save(Save& save, const Fault& fault) noexcept PAGETRAP
       // Not retry: in a frozen region that would wait for the thaw of all of it.
       if (copied.count != 0) return keeps_ ? reopen(copied, fault) : resolved_by_copy(fault);
     }
+    // A hole, or a page that the program dropped after the cut. Whoever copies the unit may be the
+    // one that touches it.
+    if (now == UnitState::claimed && protects() && fault.kind == FaultKind::missing)
+      return region_.supply(fault.page, nullptr, Supply::zero, Access::read) ? Verdict::resolved
+                                                                             : Verdict::not_mine;
     const std::uint32_t seen = say_that_we_wait();
     if (state(unit) == UnitState::open || state(unit) == UnitState::clean) continue;
     save.want(*this, unit);

@@ -84,6 +84,8 @@ class Territory {
   Result<Done> take();
   /// Nobody has seen the cut: it is given up. Threads that wait for it wait still.
   void undo() noexcept;
+  /// After a save that did not come to its cut: where nothing may stay protected, nothing does.
+  void settle() noexcept;
   void end_save() noexcept;
   [[nodiscard]] bool taken() const noexcept PAGETRAP_SIGNAL_SAFE {
     return taken_.load(std::memory_order_acquire);
@@ -185,7 +187,9 @@ class Territory {
   std::atomic<std::uint32_t> releases_{0};  // futex word: faulting threads wait for the next one
   std::atomic<bool> waiting_{false};        // somebody has said that he waits for one
   std::atomic<bool> taken_{false};
-  std::atomic<bool> moving_{false};  // a piece is on its way back
+  std::atomic<bool> moving_{false};       // a piece is on its way back
+  std::atomic<bool> unprotected_{false};  // one came back so
+  std::size_t armed_units_ = 0;           // what protect_ahead() was last asked for
   std::uint32_t index_ = 0;
   bool written_only_ = false;
   bool keeps_ = false;

@@ -331,6 +331,20 @@ Outcome protect_in_window(RegionState& state, PageRange there) noexcept PAGETRAP
   }
 }
 
+// What of `there` has come back already goes into the window again: whoever tries once more
+// replaces all of the range. It was refused for lack of mappings, and gives some free: tried until
+// it works.
+void undo_part(PageRange there, std::byte* moved, std::byte* home) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::byte* next = home;
+  std::byte* const end = home + (moved - there.base);
+  while (next < end) {
+    std::byte* undone = nullptr;
+    const PageRange rest{next, pages_for(static_cast<std::size_t>(end - next))};
+    if (move_tables(rest, there.base + (next - home), undone) != 0) sys::yield();
+    next = undone;
+  }
+}
+
 Outcome check_part(const RegionState* state, Pages front, const char* operation,
                    PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   if (state == nullptr) return finished(operation, range);
@@ -373,8 +387,10 @@ Result<Done> Lift::put_back(PageRange range, Access access) noexcept PAGETRAP_SI
   // userfaultfd.cpp. Marks come back with the tables, so a tracker need not know.
   name_restored(*state, range, filled_state(access));
   std::byte* moved = nullptr;
-  if (const int error = move_tables(there, range.base, moved))
+  if (const int error = move_tables(there, range.base, moved)) {
+    undo_part(there, moved, range.base);
     return Error{"mremap of a lifted range", error, range};
+  }
   // Sleepers found nothing there when they looked; moving tables wakes nobody.
   sys::uffd_wake(state->uffd, range);
   return Done{};

@@ -1,8 +1,12 @@
 // Saving: what is in an image, what goes wrong, who is disturbed.
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 #include "checkpoint/slow_sink.hpp"
@@ -21,6 +25,7 @@ class Saves : public ::testing::TestWithParam<Way> {
     auto made = Checkpointer::create(options);
     if (!made) GTEST_SKIP() << describe(made.error());
     checkpointer_.emplace(std::move(*made));
+    set_way(*checkpointer_, GetParam());
     arena_ = checkpointer_->arena("heap", 2 * kHeap).value();
     heap_ = static_cast<unsigned char*>(arena_->resource()->allocate(kHeap, 4096));
     for (std::size_t i = 0; i < kHeap; ++i) heap_[i] = pattern(i);
@@ -170,6 +175,143 @@ TEST_P(Saves, AWayBackThatIsRefusedLosesNothing) {
   }
   ASSERT_TRUE(save(folder_.file("b.ckpt")));
   EXPECT_EQ(saved_heap(folder_.file("b.ckpt")), (std::vector<unsigned char>(heap_, heap_ + kHeap)));
+}
+
+// More refusals than there is patience: pages come back one by one, unprotected. What is written
+// then has to be in the next increment, and what is written after a cut not in its image.
+TEST_P(Saves, AfterManyRefusalsNothingIsTakenForProtected) {
+  ASSERT_TRUE(save(folder_.file("0.ckpt")));
+  for (std::size_t i = 0; i < kHeap; i += page_size()) heap_[i] ^= 0x40;
+  sys::inject(sys::Call::mremap, ENOMEM, 1, 60);
+  const auto refused = save(folder_.file("1.ckpt"));
+  sys::inject(sys::Call::none, 0);
+  EXPECT_TRUE(refused || refused.error().number == ENOMEM) << describe(refused.error());
+  ASSERT_TRUE(save(folder_.file("2.ckpt")));
+  for (std::size_t i = 0; i < kHeap; i += page_size()) heap_[i] ^= 0x20;
+  ASSERT_TRUE(save(folder_.file("3.ckpt")));
+  EXPECT_EQ(saved_heap(folder_.file("3.ckpt")), std::vector<unsigned char>(heap_, heap_ + kHeap));
+  for (std::size_t i = 0; i < kHeap; i += page_size()) heap_[i] ^= 0x10;
+  ASSERT_TRUE(save(folder_.file("4.ckpt")));
+  EXPECT_EQ(saved_heap(folder_.file("4.ckpt")), std::vector<unsigned char>(heap_, heap_ + kHeap));
+}
+
+// The end of a lift that is refused is made up for before the next cut.
+TEST_P(Saves, AnEndThatIsRefusedIsTriedAgain) {
+  for (const int skip : {0, 1, 2, 3, 5, 8, 13}) {
+    sys::inject(sys::Call::pagemap_scan, ENOMEM, skip, 1000);
+    static_cast<void>(save(folder_.file("a.ckpt")));
+    sys::inject(sys::Call::none, 0);
+    ASSERT_TRUE(heap_is_whole()) << skip;
+    heap_[skip * page_size()] = pattern(skip * page_size());
+    const auto saved = save(folder_.file("b.ckpt"));  // little is open: no lift
+    ASSERT_TRUE(saved) << describe(saved.error());
+    ASSERT_TRUE(heap_is_whole()) << skip;
+    EXPECT_EQ(saved_heap(folder_.file("b.ckpt")), std::vector<unsigned char>(heap_, heap_ + kHeap));
+  }
+}
+
+// What was written before a cut whose image never came about is in the next one.
+TEST_P(Saves, AHookThatThrowsAfterTheCutLosesNoWrite) {
+  ASSERT_TRUE(save(folder_.file("0.ckpt")));
+  for (std::size_t i = 0; i < kHeap; i += page_size()) heap_[i] ^= 0x40;
+  Hooks hooks;
+  hooks.after_cut = [] { throw std::runtime_error("hook"); };
+  checkpointer_->set_hooks(hooks);
+  auto sink = file_sink(folder_.file("1.ckpt")).value();
+  EXPECT_THROW(static_cast<void>(checkpointer_->checkpoint(*sink)), std::runtime_error);
+  checkpointer_->set_hooks({});
+  ASSERT_TRUE(save(folder_.file("2.ckpt")));
+  EXPECT_EQ(saved_heap(folder_.file("2.ckpt")), std::vector<unsigned char>(heap_, heap_ + kHeap));
+}
+
+// Without handler threads nothing is left for a system call to fail on, once a save is over,
+// whether it came to its cut or not.
+TEST_P(Saves, SystemCallsWorkAfterASaveThatDidNotHappen) {
+  const std::vector<unsigned char> bytes(page_size(), 9);
+  const std::string path = folder_.file("bytes");
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(file, 0);
+  const auto all_can_be_read_into = [&] {
+    std::size_t failed = 0;
+    for (std::size_t page = 0; page < kHeap / page_size(); ++page)
+      if (::pread(file, heap_ + page * page_size(), 8, 0) != 8) ++failed;
+    return failed;
+  };
+  for (const bool before : {true, false}) {
+    Hooks hooks;
+    (before ? hooks.before_cut : hooks.after_cut) = [] { throw std::runtime_error("hook"); };
+    checkpointer_->set_hooks(hooks);
+    auto sink = file_sink(folder_.file("a.ckpt")).value();
+    EXPECT_THROW(static_cast<void>(checkpointer_->checkpoint(*sink)), std::runtime_error);
+    checkpointer_->set_hooks({});
+    EXPECT_EQ(all_can_be_read_into(), 0U) << (before ? "before" : "after");
+  }
+  ASSERT_TRUE(save(folder_.file("b.ckpt")));
+  EXPECT_EQ(all_can_be_read_into(), 0U);
+  ::close(file);
+}
+
+// A timer's handler that touches the heap may come while a thread serves its own fault.
+TEST_P(Saves, SignalHandlersMayTouchWhatIsBeingSaved) {
+  static unsigned char* heap = nullptr;
+  static std::atomic<std::size_t> next{0};
+  heap = heap_;
+  struct sigaction action {};
+  action.sa_handler = [](int) {
+    const std::size_t page = next.fetch_add(37) % (kHeap / 4096);
+    heap[page * 4096 + 8] = static_cast<unsigned char>(page);
+  };
+  action.sa_flags = SA_RESTART;
+  struct sigaction old {};
+  ASSERT_EQ(::sigaction(SIGALRM, &action, &old), 0);
+  const itimerval often{{0, 150}, {0, 150}};
+  const itimerval never{};
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    for (std::size_t n = 0; !stop; ++n) heap_[n * 4099 % kHeap] = static_cast<unsigned char>(n);
+  });
+  ASSERT_EQ(::setitimer(ITIMER_REAL, &often, nullptr), 0);
+  for (int i = 0; i < 15; ++i) {
+    const auto saved = save(folder_.file("a.ckpt"));
+    EXPECT_TRUE(saved) << describe(saved.error());
+  }
+  ASSERT_EQ(::setitimer(ITIMER_REAL, &never, nullptr), 0);
+  stop = true;
+  writer.join();
+  ::sigaction(SIGALRM, &old, nullptr);
+}
+
+// At any instant of a save: the child has all of it, and makes checkpoints of its own.
+TEST_P(Saves, ForksAllThroughASave) {
+  std::atomic<bool> stop{false};
+  std::thread saver([&] {
+    while (!stop) {
+      const auto saved = save(folder_.file("a.ckpt"));
+      EXPECT_TRUE(saved) << describe(saved.error());
+    }
+  });
+  for (unsigned i = 0; i < 24; ++i) {
+    ::usleep(i * 391 % 5000);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::alarm(20);
+      for (std::size_t k = 0; k < kHeap; k += 64)
+        if (heap_[k] != pattern(k)) ::_exit(1);
+      for (std::size_t k = 0; k < kHeap; k += page_size()) heap_[k] = 3;
+      auto own = file_sink(folder_.file("child.ckpt"));
+      if (!own || !checkpointer_->checkpoint(**own)) ::_exit(2);
+      ::_exit(heap_[page_size()] == 3 ? 0 : 3);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << " in round " << i;
+  }
+  stop = true;
+  saver.join();
+  EXPECT_TRUE(heap_is_whole());
 }
 
 TEST_P(Saves, AHookThatThrowsLeavesNothingFrozen) {

@@ -171,6 +171,7 @@ TEST_P(Consistency, EveryImageIsOneInstant) {
   if (const auto able = Checkpointer::create(options); !able)
     GTEST_SKIP() << describe(able.error());
   World world(options);
+  set_way(world.checkpointer, way);
   const Folder folder;
   const Crew crew(world, writers);
   Replay replay(writers);

@@ -13,6 +13,7 @@
 
 #include <pagetrap/checkpoint/checkpoint.hpp>
 
+#include "checkpoint/checkpointer.hpp"
 #include "checkpoint/image/chain.hpp"
 
 namespace pagetrap::checkpoint {
@@ -22,12 +23,18 @@ struct Way {
   const char* name;
   Cut cut;
   bool kernel_accesses;
+  bool incremental = true;
+  // Page tables are lifted and come back in pieces, however little is written: small and quiet
+  // heaps would be protected where they are.
+  bool pieces = false;
 };
 inline constexpr Way kWays[] = {
     {"lift_in_thread", Cut::lift, false},
     {"lift_by_handlers", Cut::lift, true},
     {"write_protect_in_thread", Cut::write_protect, false},
     {"write_protect_by_handlers", Cut::write_protect, true},
+    {"pieces_in_thread", Cut::lift, false, false, true},
+    {"pieces_by_handlers", Cut::lift, true, true, true},
     {"protection_key", Cut::protection_key, false},
 };
 inline std::string way_name(const ::testing::TestParamInfo<Way>& info) { return info.param.name; }
@@ -36,7 +43,11 @@ inline CheckpointerOptions options_for(const Way& way) {
   CheckpointerOptions options;
   options.cut = way.cut;
   options.kernel_accesses = way.kernel_accesses;
+  options.incremental = way.incremental;
   return options;
+}
+inline void set_way(Checkpointer& checkpointer, const Way& way) {
+  CheckpointerState::of(checkpointer).always_lift = way.pieces;
 }
 
 /// An empty folder, removed at the end.
