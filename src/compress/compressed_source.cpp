@@ -90,6 +90,7 @@ void CompressedSourceState::learn_from(std::span<const std::byte> page) {
       const auto done = store.train({lessons.data(), lessons_wanted * page_size()});
       learnt.store(bool(done), std::memory_order_relaxed);
       lessons.reset();
+      lessons_over.store(true, std::memory_order_release);
     });
   } catch (const std::exception&) {
     // No thread, or no memory: plain LZ4 it remains.
@@ -329,6 +330,7 @@ CompressedSourceStatistics CompressedSource::statistics() const {
   all.prepared = state_->prepared.load();
   all.let_go = state_->given_up.load();
   all.learnt = state_->learnt.load();
+  all.lessons_over = state_->lessons_over.load();
   return all;
 }
 

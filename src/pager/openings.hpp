@@ -40,7 +40,7 @@ class Openings {
   }
 
  private:
-  static constexpr std::uint32_t kDecideAfter = 256;  // pages; arbitrary
+  static constexpr std::uint32_t kDecideAfter = 64;  // pages; arbitrary
   std::atomic<bool> open_{false};
   std::atomic<std::uint32_t> turns_{0};
   std::atomic<std::uint32_t> shown_{0};
