@@ -317,8 +317,9 @@ Result<Done> PageStore::train(std::span<const std::byte> pages, Tier tier) {
     auto made = state_->codecs.current(tier).train(pages);
     if (!made) return made.error();
     trained = std::move(*made);
-    if (auto worth = is_worth_it(*trained, state_->codecs.current(tier), pages); !worth)
-      return worth;
+    const Codec& current = state_->codecs.current(tier);
+    const bool first = current.own_bytes() == 0;  // later ones replace a dictionary that has aged
+    if (auto worth = is_worth_it(*trained, current, pages); first && !worth) return worth;
   }
   return use(std::move(trained), tier);
 }
