@@ -303,8 +303,8 @@ Result<Done> is_worth_it(const Codec& trained, const Codec& plain,
   const std::span<std::byte> blob{out->data(), page_size() * 15 / 16};
   const std::size_t with = bytes_of_some(trained, pages, space, blob);
   const std::size_t without = bytes_of_some(plain, pages, space, blob);
-  if (with * 10 > without * 9)
-    return Error{"PageStore::train", EINVAL, {}, "less than a tenth of the bytes would be saved"};
+  if (with * 100 > without * 85)
+    return Error{"PageStore::train", EINVAL, {}, "less than 15% of the bytes would be saved"};
   return Done{};
 }
 

@@ -52,7 +52,7 @@ std::size_t Engine::batch_for(const Pool& pool) const noexcept PAGETRAP_SIGNAL_S
   if (pool.stores.load(std::memory_order_relaxed))
     return std::clamp<std::size_t>(room / 8, 1, options.eviction_batch);
   // Nothing but the interruption of the other CPUs costs anything then: 25 us in a virtual machine.
-  const std::size_t most = std::min(2 * options.eviction_batch, kMostAtOnce);
+  const std::size_t most = std::min(8 * options.eviction_batch, kMostAtOnce);
   return std::clamp<std::size_t>(room / 4, 1, most);
 }
 
