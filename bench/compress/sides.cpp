@@ -41,9 +41,9 @@ void CompressedSide::describe(Report& report, std::size_t size_bytes) const {
                    (resident + static_cast<double>(seen.store.memory_bytes())) / all);
   report.parameter("our_blob_share", static_cast<double>(seen.store.blob_bytes) / all);
   report.parameter("our_pool_share", static_cast<double>(seen.store.pool_bytes) / all);
-  report.parameter("our_codec_share",
-                   static_cast<double>(seen.store.dictionary_bytes + seen.store.workspace_bytes) /
-                       all);
+  report.parameter(
+      "our_codec_share",
+      static_cast<double>(seen.store.dictionary_bytes + seen.store.workspace_bytes) / all);
   report.parameter("our_retained_share",
                    static_cast<double>(bytes(Pages{seen.retained_pages})) / all);
   report.parameter("our_prepared_share",

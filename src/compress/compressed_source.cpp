@@ -176,8 +176,7 @@ void CompressedSource::arrived(std::uint64_t first, std::size_t count) noexcept
   for (std::uint64_t page = first; page < first + count; ++page) {
     const Held held(state_->lock_of(page));
     CompressedSourceState::Record& record = state_->record(page);
-    if (record.whose == Whose::ours)
-      state_->arrived_pages.fetch_add(1, std::memory_order_relaxed);
+    if (record.whose == Whose::ours) state_->arrived_pages.fetch_add(1, std::memory_order_relaxed);
     record.whose = Whose::program;
     if (record.page_class == PageClass::none) continue;
     if (state_->may_retain_more()) {

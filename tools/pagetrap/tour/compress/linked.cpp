@@ -149,7 +149,8 @@ void in_compressed_memory(const example::Corpus& corpus, std::size_t questions,
     stage.asked = searcher.ask(corpus, questions);
     stage.fault_us = times.median_us();
     stage.faults = times.count();
-    stage.resident_bytes = static_cast<double>(bytes(Pages{memory->region().statistics().resident_pages}));
+    stage.resident_bytes =
+        static_cast<double>(bytes(Pages{memory->region().statistics().resident_pages}));
     const auto store = memory->source().statistics().store;
     stage.total_bytes = stage.resident_bytes + static_cast<double>(store.memory_bytes());
     stage.ratio = static_cast<double>(bytes(Pages{store.pages()})) /
@@ -207,9 +208,8 @@ std::string measure_zram(const example::Corpus& corpus, std::size_t questions,
   const bench::rivals::MemoryGroup group(16 * index_bytes);
   if (!group.there()) return group.reason();
   group.prefer_swap();
-  const Outcome outcome = apart("asking in zram ...", [&](Figures& told) {
-    in_zram(corpus, questions, swap, group, told);
-  });
+  const Outcome outcome = apart(
+      "asking in zram ...", [&](Figures& told) { in_zram(corpus, questions, swap, group, told); });
   figures = outcome.figures;
   if (outcome.failure.find("SIGKILL") == std::string::npos) return outcome.failure;
   return "the kernel killed it, out of memory in its control group with swap free";
@@ -230,8 +230,9 @@ bool tell(const TourPace& pace) {
                   " answers " + grouped(static_cast<double>(questions)) +
                   " questions: a word of a document drawn at random, and the documents it is in.");
   std::printf("\n");
-  const auto plain = apart_for_sure("asking in plain memory ...",
-                           [&](Figures& told) { in_plain_memory(corpus, questions, told); });
+  const auto plain = apart_for_sure("asking in plain memory ...", [&](Figures& told) {
+    in_plain_memory(corpus, questions, told);
+  });
   const auto index_bytes = static_cast<std::size_t>(plain.index_bytes);
   const auto ours = apart_for_sure("asking in compressed memory ...", [&](Figures& told) {
     in_compressed_memory(corpus, questions, index_bytes, told);
@@ -263,7 +264,8 @@ bool tell(const TourPace& pace) {
 bool tell_compress(const TourPace& pace) {
   std::printf("\n");
   print_paragraph(
-      "Standard containers on a std::pmr::memory_resource whose memory compresses itself: pages that "
+      "Standard containers on a std::pmr::memory_resource whose memory compresses itself: pages "
+      "that "
       "are not in use are kept in few bytes, and come back when they are touched. No root, no "
       "swap device, and no other program is asked.");
   try {
