@@ -27,7 +27,7 @@ void CompressedSide::warm_up(const std::function<void()>& some) const {
   const double begin = now_ns();
   do {
     some();
-  } while (!source_->statistics().learnt && now_ns() - begin < kLongest);
+  } while (!source_->statistics().lessons_over && now_ns() - begin < kLongest);
   some();
 }
 
@@ -39,6 +39,15 @@ void CompressedSide::describe(Report& report, std::size_t size_bytes) const {
   report.parameter("our_resident_share", resident / all);
   report.parameter("our_total_share",
                    (resident + static_cast<double>(seen.store.memory_bytes())) / all);
+  report.parameter("our_blob_share", static_cast<double>(seen.store.blob_bytes) / all);
+  report.parameter("our_pool_share", static_cast<double>(seen.store.pool_bytes) / all);
+  report.parameter(
+      "our_codec_share",
+      static_cast<double>(seen.store.dictionary_bytes + seen.store.workspace_bytes) / all);
+  report.parameter("our_retained_share",
+                   static_cast<double>(bytes(Pages{seen.retained_pages})) / all);
+  report.parameter("our_prepared_share",
+                   static_cast<double>(seen.prepared) / static_cast<double>(seen.written));
   report.parameter("our_unchanged_share",
                    static_cast<double>(seen.unchanged) / static_cast<double>(seen.written));
   report.parameter("our_retain_sixteenths", seen.retain_sixteenths);

@@ -58,8 +58,8 @@ void measure(const Effort& effort, Report& report, const Plan& plan, Measure mea
                                                : std::vector<std::uint32_t>{};
   ZramSide rival(report, size, plan.share, [&]() -> Peer::Batch {
     const auto memory = std::make_shared<Mapping>(size);
-    const auto walk = std::make_shared<Walk>(memory->data(), size, plan.order, plan.writes_percent,
-                                             draws);
+    const auto walk =
+        std::make_shared<Walk>(memory->data(), size, plan.order, plan.writes_percent, draws);
     walk->build();
     return [memory, walk, &plan, measure_batch] {
       return measure_batch(*walk, plan.operations, nullptr);
@@ -76,8 +76,7 @@ void measure(const Effort& effort, Report& report, const Plan& plan, Measure mea
   walk.build();
   ours.warm_up([&] { static_cast<void>(walk.run(plan.operations)); });
   interleave_with_zram(
-      effort, report,
-      [&] { return measure_batch(walk, plan.operations, &ours.region()); }, rival);
+      effort, report, [&] { return measure_batch(walk, plan.operations, &ours.region()); }, rival);
   ours.describe(report, size);
   report.parameter("rival_total_share_after",
                    static_cast<double>(rival.total_bytes()) / static_cast<double>(size));

@@ -11,10 +11,9 @@ namespace pagetrap::bench {
 
 std::span<const Module> modules() {
   // A list and not self-registering objects: a linker drops those from a static library.
-  static const std::array<Module, 4> kModules{Module{"vm", vm_questions},
-                                              Module{"pager", pager_questions},
-                                              Module{"compress", compress_questions},
-                                              Module{"checkpoint", checkpoint_questions}};
+  static const std::array<Module, 4> kModules{
+      Module{"vm", vm_questions}, Module{"pager", pager_questions},
+      Module{"compress", compress_questions}, Module{"checkpoint", checkpoint_questions}};
   return kModules;
 }
 

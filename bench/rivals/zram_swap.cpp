@@ -83,9 +83,9 @@ class Device {
     std::memcpy(page.data() + page_size() - 10, "SWAPSPACE2", 10);
     const int device = ::open(node_.c_str(), O_WRONLY | O_CLOEXEC);
     if (device < 0) return false;
-    const bool written = ::pwrite(device, page.data(), page.size(), 0) ==
-                             static_cast<ssize_t>(page.size()) &&
-                         ::fsync(device) == 0;
+    const bool written =
+        ::pwrite(device, page.data(), page.size(), 0) == static_cast<ssize_t>(page.size()) &&
+        ::fsync(device) == 0;
     return ::close(device) == 0 && written;
   }
 

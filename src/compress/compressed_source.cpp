@@ -90,6 +90,7 @@ void CompressedSourceState::learn_from(std::span<const std::byte> page) {
       const auto done = store.train({lessons.data(), lessons_wanted * page_size()});
       learnt.store(bool(done), std::memory_order_relaxed);
       lessons.reset();
+      lessons_over.store(true, std::memory_order_release);
     });
   } catch (const std::exception&) {
     // No thread, or no memory: plain LZ4 it remains.
@@ -175,8 +176,7 @@ void CompressedSource::arrived(std::uint64_t first, std::size_t count) noexcept
   for (std::uint64_t page = first; page < first + count; ++page) {
     const Held held(state_->lock_of(page));
     CompressedSourceState::Record& record = state_->record(page);
-    if (record.whose == Whose::ours)
-      state_->arrived_pages.fetch_add(1, std::memory_order_relaxed);
+    if (record.whose == Whose::ours) state_->arrived_pages.fetch_add(1, std::memory_order_relaxed);
     record.whose = Whose::program;
     if (record.page_class == PageClass::none) continue;
     if (state_->may_retain_more()) {
@@ -329,6 +329,7 @@ CompressedSourceStatistics CompressedSource::statistics() const {
   all.prepared = state_->prepared.load();
   all.let_go = state_->given_up.load();
   all.learnt = state_->learnt.load();
+  all.lessons_over = state_->lessons_over.load();
   return all;
 }
 

@@ -106,6 +106,7 @@ struct CompressedSourceState {
   std::size_t snapshots_seen = 0;
   std::unique_ptr<std::thread> learning;
   std::atomic<bool> learnt{false};
+  std::atomic<bool> lessons_over{false};
 };
 
 }  // namespace compress

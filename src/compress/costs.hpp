@@ -12,8 +12,8 @@
 // have spent: nothing where the pager's thread had prepared the page.
 //
 // SOURCE Wilson, Kaplan, Smaragdakis 1999: compare costs and benefits that were measured. Theirs
-// come from a histogram of recency; here pages are taken to be touched alike, which overrates a page
-// in memory where few are hot, by less than the sixteenths of a step.
+// come from a histogram of recency; here pages are taken to be touched alike, which overrates a
+// page in memory where few are hot, by less than the sixteenths of a step.
 #pragma once
 
 #include <atomic>
@@ -57,16 +57,15 @@ class Costs {
     if (kept >= 8) share_.store(unchanged / kept, std::memory_order_relaxed);
     const double fault = kFault + (loads > 0 ? load_time / loads : 0);
     const double saved = share_.load(std::memory_order_relaxed) *
-                         without_ns_.load(std::memory_order_relaxed) *
-                         static_cast<double>(absent) * static_cast<double>(page_bytes);
+                         without_ns_.load(std::memory_order_relaxed) * static_cast<double>(absent) *
+                         static_cast<double>(page_bytes);
     const double lost = fault * static_cast<double>(in_memory) * static_cast<double>(copy_bytes);
     return saved > lost ? Advice::more : Advice::less;
   }
 
  private:
   using Counter = std::atomic<std::uint64_t>;
-  static void add(Counter& count, Counter& sum, std::uint64_t value) noexcept
-      PAGETRAP_SIGNAL_SAFE {
+  static void add(Counter& count, Counter& sum, std::uint64_t value) noexcept PAGETRAP_SIGNAL_SAFE {
     count.fetch_add(1, std::memory_order_relaxed);
     sum.fetch_add(value, std::memory_order_relaxed);
   }

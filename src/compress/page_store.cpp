@@ -277,6 +277,39 @@ bool PageStore::compact(unsigned blobs) noexcept PAGETRAP_SIGNAL_SAFE {
 
 // --- codecs -----------------------------------------------------------------------------------
 
+namespace {
+
+/// Of every 16th of `pages`.
+std::size_t bytes_of_some(const Codec& codec, std::span<const std::byte> pages,
+                          std::span<std::byte> scratch, std::span<std::byte> out) {
+  std::size_t sum = 0;
+  codec.prepare(scratch);
+  for (std::size_t at = 0; at + page_size() <= pages.size(); at += 16 * page_size()) {
+    const std::size_t length = codec.compress(pages.subspan(at, page_size()), out, scratch);
+    sum += length == 0 ? page_size() : length;
+  }
+  return sum;
+}
+
+/// A dictionary doubles the time to compress a page.
+Result<Done> is_worth_it(const Codec& trained, const Codec& plain,
+                         std::span<const std::byte> pages) {
+  const std::size_t longest = std::max(trained.scratch_bytes(), plain.scratch_bytes());
+  const auto scratch = own_memory(longest, "pagetrap codec");
+  if (!scratch) return scratch.error();
+  const auto out = own_memory(page_size(), "pagetrap codec");
+  if (!out) return out.error();
+  const std::span<std::byte> space{scratch->data(), longest};
+  const std::span<std::byte> blob{out->data(), page_size() * 15 / 16};
+  const std::size_t with = bytes_of_some(trained, pages, space, blob);
+  const std::size_t without = bytes_of_some(plain, pages, space, blob);
+  if (with * 100 > without * 85)
+    return Error{"PageStore::train", EINVAL, {}, "less than 15% of the bytes would be saved"};
+  return Done{};
+}
+
+}  // namespace
+
 Result<Done> PageStore::train(std::span<const std::byte> pages, Tier tier) {
   std::unique_ptr<Codec> trained;
   {
@@ -284,6 +317,9 @@ Result<Done> PageStore::train(std::span<const std::byte> pages, Tier tier) {
     auto made = state_->codecs.current(tier).train(pages);
     if (!made) return made.error();
     trained = std::move(*made);
+    const Codec& current = state_->codecs.current(tier);
+    const bool first = current.own_bytes() == 0;  // later ones replace a dictionary that has aged
+    if (auto worth = is_worth_it(*trained, current, pages); first && !worth) return worth;
   }
   return use(std::move(trained), tier);
 }

@@ -47,12 +47,11 @@ void Engine::give_back_room(Pool& pool, std::size_t pages) noexcept PAGETRAP_SIG
 }
 
 std::size_t Engine::batch_for(const Pool& pool) const noexcept PAGETRAP_SIGNAL_SAFE {
-  const std::size_t room =
-      std::min(allowed_pages(), pool.limit.load(std::memory_order_relaxed));
+  const std::size_t room = std::min(allowed_pages(), pool.limit.load(std::memory_order_relaxed));
   if (pool.stores.load(std::memory_order_relaxed))
     return std::clamp<std::size_t>(room / 8, 1, options.eviction_batch);
   // Nothing but the interruption of the other CPUs costs anything then: 25 us in a virtual machine.
-  const std::size_t most = std::min(2 * options.eviction_batch, kMostAtOnce);
+  const std::size_t most = std::min(8 * options.eviction_batch, kMostAtOnce);
   return std::clamp<std::size_t>(room / 4, 1, most);
 }
 

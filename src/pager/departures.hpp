@@ -28,12 +28,18 @@ struct Victim {
   bool stays = false;          // taken back, or refused
 };
 
+class Staging;
+
 struct Batch {
   std::array<FrameId, kMostAtOnce> frames;
   std::array<Victim, kMostAtOnce> victims;
   std::array<PageRef, kMostAtOnce> pages;
   std::array<PageRange, kMostAtOnce> ranges;
   std::array<std::size_t, kMostAtOnce> which;
+  // Pages that were moved out stay where they were staged until there is no room for the next ones:
+  // dropping them interrupts the other CPUs.
+  std::size_t staged = 0;
+  std::array<Staging*, 3> stagings{};  // that have some of them
 };
 
 /// Where pages are moved out to: missing pages in a region of the same userfaultfd as the one they

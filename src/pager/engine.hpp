@@ -78,7 +78,8 @@ class Engine {
   std::vector<std::uint64_t> pages_of(const PagedRegion& region);
   /// The region ends, or is absent in this child: waits for what is in transit, frees its frames.
   void forget_region(PagedRegion& region) noexcept;
-  std::size_t upcoming(Pool& pool, std::span<FrameId> out) noexcept;
+  /// The next victims of `pool` whose source has not seen a copy, as far as `out` goes.
+  std::size_t unprepared(Pool& pool, std::span<FrameId> out) noexcept;
   /// One pin more, or less. False: not resident at this moment, or pinned as often as can be.
   bool change_pins(PagedRegion& region, std::uint64_t index, bool more) noexcept;
   /// A resident page whose contents nobody wants. False: it is not resident any more. Inside the

@@ -25,7 +25,8 @@ class Eviction {
       : engine_(engine),
         keeps_(keeps),
         taken_(engine.departures),
-        batch_(taken_.batch()) {}
+        batch_(taken_.batch()),
+        staged_(batch_.staged) {}
 
   void take(Pool& pool, std::size_t wanted) noexcept PAGETRAP_SIGNAL_SAFE;
   void take(PagedRegion& region, std::span<const std::uint64_t> pages) noexcept
@@ -48,6 +49,7 @@ class Eviction {
   void unmap() noexcept PAGETRAP_SIGNAL_SAFE;
   void unmap_of(PagedRegion& region, std::size_t first, std::size_t end) noexcept
       PAGETRAP_SIGNAL_SAFE;
+  void note(Staging* staging) noexcept PAGETRAP_SIGNAL_SAFE;
   void clear_staging() noexcept PAGETRAP_SIGNAL_SAFE;
   EvictionCount finish() noexcept PAGETRAP_SIGNAL_SAFE;
 
@@ -56,7 +58,8 @@ class Eviction {
   const Departures::Taken taken_;
   Batch& batch_;
   std::size_t count_ = 0;
-  std::size_t moved_ = 0;  // staging pages in use
+  std::size_t staged_;     // staging pages in use
+  std::size_t moved_ = 0;  // of them, by this eviction
   std::size_t refused_ = 0;
 };
 
@@ -152,7 +155,7 @@ std::size_t Eviction::move_run(std::size_t first) noexcept PAGETRAP_SIGNAL_SAFE 
          batch_.victims[first + length].word.writable() &&
          must_be_stored(batch_.victims[first + length]))
     ++length;
-  const PageRange place = region.staging->pages(taken_.number(), moved_, length);
+  const PageRange place = region.staging->pages(taken_.number(), staged_, length);
   const auto moved = region.memory.move_out(region.pages(batch_.victims[first].index, length),
                                             region.staging->region(), place);
   if (!moved) {
@@ -167,7 +170,9 @@ std::size_t Eviction::move_run(std::size_t first) noexcept PAGETRAP_SIGNAL_SAFE 
     victim.moved = true;
     engine_.frames[victim.frame].staged.store(victim.bytes, std::memory_order_release);
   }
+  note(region.staging);
   moved_ += moved->count();
+  staged_ += moved->count();
   return moved->count();
 }
 
@@ -310,16 +315,22 @@ void Eviction::unmap() noexcept PAGETRAP_SIGNAL_SAFE {
   }
 }
 
-void Eviction::clear_staging() noexcept PAGETRAP_SIGNAL_SAFE {
-  if (moved_ == 0) return;
-  // Regions of different delivery may have shared the batch: each has its own staging.
-  for (std::size_t i = 0; i < count_; ++i) {
-    Staging* const staging = batch_.victims[i].region->staging;
-    if (staging == nullptr || (i != 0 && staging == batch_.victims[i - 1].region->staging))
-      continue;
-    // What cannot be dropped makes the next move to it fail, and that page is copied.
-    static_cast<void>(staging->region().discard(staging->pages(taken_.number(), 0, moved_)));
+void Eviction::note(Staging* staging) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (Staging*& known : batch_.stagings) {
+    if (known == nullptr) known = staging;
+    if (known == staging) return;
   }
+}
+
+void Eviction::clear_staging() noexcept PAGETRAP_SIGNAL_SAFE {
+  // Regions of different delivery may have shared the batch: each has its own staging. What cannot
+  // be dropped makes the next move to it fail, and that page is copied.
+  for (Staging*& staging : batch_.stagings) {
+    if (staging != nullptr)
+      static_cast<void>(staging->region().discard(staging->pages(taken_.number(), 0, staged_)));
+    staging = nullptr;
+  }
+  staged_ = 0;
 }
 
 // --- finish -----------------------------------------------------------------------------------
@@ -357,18 +368,19 @@ EvictionCount Eviction::finish() noexcept PAGETRAP_SIGNAL_SAFE {
   engine_.evictions_.fetch_add(result.gone, std::memory_order_relaxed);
   engine_.batches_.fetch_add(1, std::memory_order_relaxed);
   if (moved_ != 0) engine_.moved_out_.fetch_add(moved_, std::memory_order_relaxed);
-  if (prepares) engine_.helper.look_at_victims();
+  if (prepares) engine_.helper.look_at_victims(result.gone);
   return result;
 }
 
 EvictionCount Eviction::run() noexcept PAGETRAP_SIGNAL_SAFE {
   if (count_ == 0) return {};
+  if (staged_ + count_ > kMostAtOnce) clear_staging();
   sort();
   stage();
   store();
   part();
   unmap();
-  clear_staging();
+  batch_.staged = staged_;
   return finish();
 }
 

@@ -75,8 +75,11 @@ bool Helper::ask(PagedRegion& region, std::uint64_t first, std::size_t count) no
   return true;
 }
 
-void Helper::look_at_victims() noexcept PAGETRAP_SIGNAL_SAFE {
-  if (!running() || victims_left_.exchange(true)) return;
+void Helper::look_at_victims(std::size_t gone) noexcept PAGETRAP_SIGNAL_SAFE {
+  constexpr std::size_t kWorthIt = kLookAhead / 4;  // pages, for a wake-up of 7 us
+  if (!running()) return;
+  const std::size_t before = gone_.fetch_add(gone, std::memory_order_relaxed);
+  if ((before + gone) / kWorthIt == before / kWorthIt || victims_left_.exchange(true)) return;
   wake();
 }
 
@@ -133,7 +136,6 @@ bool Helper::fill_next() noexcept {
 // RACE the frame's page may have gone before it is copied: its region is kept from ending by
 // current_, which is set under the lock that the frame's region is read under.
 void Helper::prepare_some() noexcept {
-  constexpr std::size_t kLookAhead = 256;  // frames before the end of the queue
   std::array<FrameId, kLookAhead> next;
   const auto page = std::make_unique<std::byte[]>(2 * page_size());
   const auto aligned = (reinterpret_cast<std::uintptr_t>(page.get()) + page_size() - 1) &
@@ -143,7 +145,7 @@ void Helper::prepare_some() noexcept {
     std::size_t found = 0;
     {
       const Inside inside;
-      found = engine_.upcoming(pool, next);
+      found = engine_.unprepared(pool, next);
     }
     for (std::size_t i = 0; i < found && !stopping_.load(); ++i) {
       std::uint64_t index = 0;

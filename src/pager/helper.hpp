@@ -35,8 +35,8 @@ class Helper {
   /// Fill [first, first + count) of `region` soon. False: too much is asked already, or no thread.
   bool ask(PagedRegion& region, std::uint64_t first, std::size_t count) noexcept
       PAGETRAP_SIGNAL_SAFE;
-  /// Pages have left whose source prepares.
-  void look_at_victims() noexcept PAGETRAP_SIGNAL_SAFE;
+  /// `gone` pages have left whose source prepares.
+  void look_at_victims(std::size_t gone) noexcept PAGETRAP_SIGNAL_SAFE;
   /// Nothing of `region` that was asked before is asked or under way when this returns: what has
   /// not been filled is given up.
   void forget(PagedRegion& region) noexcept;
@@ -61,6 +61,7 @@ class Helper {
   void wake() noexcept PAGETRAP_SIGNAL_SAFE;
 
   static constexpr std::size_t kRequests = 16;
+  static constexpr std::size_t kLookAhead = 256;  // frames before the end of the queue
 
   Engine& engine_;
   std::thread thread_;
@@ -68,6 +69,7 @@ class Helper {
   std::atomic<bool> stopping_{false};
   std::atomic<std::uint32_t> bell_{0};      // futex: rung when there is work
   std::atomic<std::uint32_t> sleeping_{0};  // whether ringing takes a system call
+  std::atomic<std::size_t> gone_{0};
   std::atomic<bool> victims_left_{false};
   unsigned looks_before_sleep_ = 0;  // the thread's own
   std::atomic<PagedRegion*> current_{nullptr};

@@ -29,18 +29,15 @@ class Openings {
       const std::uint32_t shown = shown_.exchange(0, std::memory_order_relaxed);
       const std::uint32_t written = written_.exchange(0, std::memory_order_relaxed);
       // RACE others have decided meanwhile: what is left says nothing.
-      if (shown >= kDecideAfter / 2)
-        open_.store(2 * written > shown, std::memory_order_relaxed);
+      if (shown >= kDecideAfter / 2) open_.store(2 * written > shown, std::memory_order_relaxed);
     }
     return false;
   }
   /// A page that had been shown read-only was written.
-  void trapped() noexcept PAGETRAP_SIGNAL_SAFE {
-    written_.fetch_add(1, std::memory_order_relaxed);
-  }
+  void trapped() noexcept PAGETRAP_SIGNAL_SAFE { written_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
-  static constexpr std::uint32_t kDecideAfter = 256;  // pages; arbitrary
+  static constexpr std::uint32_t kDecideAfter = 64;  // pages; arbitrary
   std::atomic<bool> open_{false};
   std::atomic<std::uint32_t> turns_{0};
   std::atomic<std::uint32_t> shown_{0};

@@ -156,10 +156,21 @@ Result<Done> Region::evict_all() {
   // What is being read ahead would come after this, and stay.
   paged_->memory.quiesce();
   paged_->engine.helper.forget(*paged_);
-  const auto pages = paged_->engine.pages_of(*paged_);
-  const EvictionCount count = paged_->engine.evict_pages(*paged_, pages);
-  if (count.refused == 0) return Done{};
-  return Error{"pager::Region::evict_all", paged_->last_error.load(), range(), "see the source"};
+  // RACE the helper copies a page for its source, or an evictor has it in hand: such a page is
+  // passed over, and is there again a moment later.
+  constexpr int kMostRounds = 16;  // other threads may bring pages for ever
+  for (int round = 0; round < kMostRounds; ++round) {
+    auto pages = paged_->engine.pages_of(*paged_);
+    std::erase_if(pages,
+                  [this](std::uint64_t page) { return paged_->slot(page).load().pins() != 0; });
+    if (pages.empty()) break;
+    const EvictionCount count = paged_->engine.evict_pages(*paged_, pages);
+    if (count.refused != 0)
+      return Error{"pager::Region::evict_all", paged_->last_error.load(), range(),
+                   "see the source"};
+    if (count.gone < pages.size()) sys::yield();
+  }
+  return Done{};
 }
 
 Result<Done> Region::discard(PageRange range) {

@@ -149,9 +149,14 @@ Result<std::vector<PageRange>> Engine::present_pages(PageRange range) {
   return found;
 }
 
-std::size_t Engine::upcoming(Pool& pool, std::span<FrameId> out) noexcept {
+std::size_t Engine::unprepared(Pool& pool, std::span<FrameId> out) noexcept {
   const Locked locked(lock);
-  return pool.policy != nullptr ? pool.policy->upcoming(frames, out) : 0;
+  if (pool.policy == nullptr) return 0;
+  const auto next = out.first(pool.policy->upcoming(frames, out));
+  const auto end = std::remove_if(next.begin(), next.end(), [&](FrameId frame) {
+    return frames[frame].prepared.load(std::memory_order_relaxed);
+  });
+  return static_cast<std::size_t>(end - next.begin());
 }
 
 }  // namespace pager

@@ -137,7 +137,7 @@ TEST_F(Source, SaysWhenItIsFullAndKeepsWhatItHas) {
 
 TEST_F(Source, AdaptsHowManyCopiesItRetains) {
   const auto rounds = [&](bool changes) {
-    for (unsigned round = 0; round < 40; ++round) {
+    for (unsigned round = 0; round < 60; ++round) {
       for (std::uint64_t i = 0; i < 200; ++i) {
         fill(i);
         source_->arrived(i, 1);

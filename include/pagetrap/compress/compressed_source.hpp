@@ -45,7 +45,8 @@ struct CompressedSourceStatistics {
   std::uint64_t unchanged = 0;  // of these
   std::uint64_t prepared = 0;   // compressed by the helper thread, before they came back
   std::uint64_t let_go = 0;     // copies of pages in memory, given up
-  bool learnt = false;
+  bool learnt = false;          // a dictionary
+  bool lessons_over = false;    // learnt, or it is not worth it
 };
 
 /// Pages are in one of three classes: in memory only; in memory with a retained copy; compressed

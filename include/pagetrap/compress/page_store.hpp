@@ -130,8 +130,9 @@ class PAGETRAP_API PageStore {
   bool compact(unsigned blobs) noexcept PAGETRAP_SIGNAL_SAFE;
 
   /// Pages are stored by a codec from now on that has learnt from `pages`, whole pages one after
-  /// the other. Takes seconds; for a thread in the background. Errors  Codec::train's; EAGAIN: too
-  /// many earlier codecs still have pages.
+  /// the other. Takes seconds; for a thread in the background. Errors  Codec::train's; EINVAL too
+  /// if a first dictionary would save less than 15% of their bytes; EAGAIN: too many earlier codecs
+  /// still have pages.
   Result<Done> train(std::span<const std::byte> pages, Tier tier = Tier::warm);
   /// The same with a codec that the caller brings. ENOBUFS: it needs more scratch than there is.
   Result<Done> use(std::unique_ptr<Codec> codec, Tier tier = Tier::warm);

@@ -30,9 +30,10 @@ class Engine;  // src/pager/engine.hpp
 struct PagerOptions {
   /// Memory for resident pages and what sources hold, of all regions together; at least a page.
   std::size_t budget_bytes = 64_MiB;
-  /// Pages evicted at once: hides the cost of TLB shootdowns. 1 to 64; at most an eighth of the
-  /// budget is used. Twice as many, up to a quarter, where all regions are of pure sources.
-  std::size_t eviction_batch = 32;
+  /// Pages evicted at once: hides the cost of TLB shootdowns, and is how many pages one fault may
+  /// have to store. 1 to 64; at most an eighth of the budget is used. Eight times as many, up to a
+  /// quarter, where all regions are of pure sources, whose pages are only dropped.
+  std::size_t eviction_batch = 8;
   /// A thread that reads ahead and lets sources prepare victims. Without it both are left out.
   bool helper_thread = true;
   /// For regions whose faults are served by handler threads.

@@ -1,6 +1,7 @@
 // Bins: segments by how much is free in them, for the best fit in constant time.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -18,7 +19,7 @@ class Bins {
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};
 
   void add(SegmentState* states, std::uint32_t segment) noexcept PAGETRAP_SIGNAL_SAFE {
-    const std::size_t bin = states[segment].free / kStep;
+    const std::size_t bin = states[segment].free / step();
     std::uint32_t& first = first_[bin];
     states[segment].previous = 0;
     states[segment].next = first;
@@ -29,7 +30,7 @@ class Bins {
 
   void remove(SegmentState* states, std::uint32_t segment) noexcept PAGETRAP_SIGNAL_SAFE {
     const SegmentState& state = states[segment];
-    const std::size_t bin = state.free / kStep;
+    const std::size_t bin = state.free / step();
     if (state.next != 0) states[state.next - 1].previous = state.previous;
     if (state.previous != 0) {
       states[state.previous - 1].next = state.next;
@@ -41,7 +42,7 @@ class Bins {
 
   /// The segment with the least room that is `room` at least.
   [[nodiscard]] std::uint32_t least(std::size_t room) const noexcept PAGETRAP_SIGNAL_SAFE {
-    const std::size_t from = (room + kStep - 1) / kStep;
+    const std::size_t from = (room + step() - 1) / step();
     if (from >= kBins) return kNone;
     std::size_t word = from / 64;
     std::uint64_t bits = words_[word] & ~std::uint64_t{0} << from % 64;
@@ -63,8 +64,11 @@ class Bins {
   }
 
  private:
-  static constexpr std::size_t kStep = 16;
-  static constexpr std::size_t kBins = 64 * 1024 / kStep + 1;  // for pages of up to 8 KiB
+  static constexpr std::size_t kBins = 4097;
+  /// Bytes of room that one bin differs from the next: 16, more where pages are larger than 8 KiB.
+  static std::size_t step() noexcept PAGETRAP_SIGNAL_SAFE {
+    return std::max<std::size_t>(16, Segment::size_bytes() / (kBins - 1));
+  }
   std::array<std::uint64_t, kBins / 64 + 1> words_{};
   std::array<std::uint32_t, kBins> first_{};  // index + 1
 };

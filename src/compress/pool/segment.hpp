@@ -21,8 +21,8 @@ namespace compress {
 /// The part of a segment that is kept elsewhere, so that looking for room touches no blob.
 struct SegmentState {
   std::uint32_t free = 0;   // bytes, holes included: what a blob and its entry may take
-  std::uint16_t count = 0;  // of blobs
-  std::uint16_t tail = 0;   // the end of the last blob
+  std::uint32_t count = 0;  // of blobs
+  std::uint32_t tail = 0;   // the end of the last blob
   std::uint32_t previous = 0, next = 0;  // of the same bin: index + 1
 };
 
@@ -30,10 +30,10 @@ class Segment {
  public:
   struct Entry {
     std::uint32_t blob;
-    std::uint16_t offset;
-    std::uint16_t length;
+    std::uint32_t offset;  // 16 bits are not enough where pages are of 64 KiB
+    std::uint32_t length;
   };
-  static_assert(sizeof(Entry) == 8);
+  static_assert(sizeof(Entry) == 12);
 
   // Longer ones leave smaller remainders, and are slid longer.
   static constexpr Pages kPages{8};
@@ -65,7 +65,7 @@ class Segment {
         offset = state_.tail;
       }
     }
-    insert(place, {blob, static_cast<std::uint16_t>(offset), static_cast<std::uint16_t>(length)});
+    insert(place, {blob, static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(length)});
     return base_ + offset;
   }
 
@@ -88,20 +88,20 @@ class Segment {
                  (state_.count - std::size_t{1} - place) * sizeof(Entry));
     --state_.count;
     state_.free += static_cast<std::uint32_t>(room_for(length));
-    state_.tail = state_.count == 0 ? std::uint16_t{0} : end_of(entry(state_.count - 1U));
+    state_.tail = state_.count == 0 ? std::uint32_t{0} : end_of(entry(state_.count - 1U));
     return length;
   }
 
-  /// Any blob of it. Precondition: there is one.
-  [[nodiscard]] Entry last() const noexcept PAGETRAP_SIGNAL_SAFE {
-    return entry(state_.count - std::size_t{1});
+  /// Its blobs, by number. Precondition: place < state.count.
+  [[nodiscard]] Entry at(std::size_t place) const noexcept PAGETRAP_SIGNAL_SAFE {
+    return entry(place);
   }
 
  private:
   static constexpr std::size_t kNone = ~std::size_t{0};
 
-  static std::uint16_t end_of(Entry entry) noexcept PAGETRAP_SIGNAL_SAFE {
-    return static_cast<std::uint16_t>(entry.offset + entry.length);
+  static std::uint32_t end_of(Entry entry) noexcept PAGETRAP_SIGNAL_SAFE {
+    return static_cast<std::uint32_t>(entry.offset + entry.length);
   }
   [[nodiscard]] std::byte* entry_address(std::size_t place) const noexcept PAGETRAP_SIGNAL_SAFE {
     return base_ + size_bytes() - (place + 1) * sizeof(Entry);
@@ -149,12 +149,12 @@ class Segment {
       if (here.offset != end) {
         std::memmove(base_ + end, base_ + here.offset, here.length);
         moved += here.length;
-        here.offset = static_cast<std::uint16_t>(end);
+        here.offset = static_cast<std::uint32_t>(end);
         std::memcpy(entry_address(place), &here, sizeof here);
       }
       end += here.length;
     }
-    state_.tail = static_cast<std::uint16_t>(end);
+    state_.tail = static_cast<std::uint32_t>(end);
     return moved;
   }
 

@@ -45,8 +45,6 @@ SlabStatistics& SlabStatistics::operator+=(const SlabStatistics& other) noexcept
 }
 
 Result<Slab> Slab::create(std::size_t capacity, Budget& budget) {
-  if (Segment::size_bytes() > 64_KiB)
-    return Error{"Slab::create", ENOTSUP, {}, "pages of more than 8 KiB are not supported"};
   Slab slab;
   const std::size_t segments = (capacity + Segment::size_bytes() - 1) / Segment::size_bytes();
   if (segments == 0 || segments > kSegment) return Error{"Slab::create", EINVAL};
@@ -383,8 +381,14 @@ bool Slab::choose_victim() noexcept PAGETRAP_SIGNAL_SAFE {
   return false;
 }
 
+/// Any of the victim's: what one has no room for may be longer than another.
 bool Slab::move_one() noexcept PAGETRAP_SIGNAL_SAFE {
-  const Segment::Entry moved = segment(victim_).last();
+  for (std::size_t place = states()[victim_].count; place-- > 0;)
+    if (move(segment(victim_).at(place))) return true;
+  return false;
+}
+
+bool Slab::move(Segment::Entry moved) noexcept PAGETRAP_SIGNAL_SAFE {
   const std::uint32_t kind = where(moved.blob) & ~kSegment;
   Place to;
   to.segment = bins().least(Segment::room_for(moved.length));

@@ -114,6 +114,7 @@ class Slab {
   void retire(std::uint32_t index) noexcept PAGETRAP_SIGNAL_SAFE;
   bool choose_victim() noexcept PAGETRAP_SIGNAL_SAFE;
   bool move_one() noexcept PAGETRAP_SIGNAL_SAFE;
+  bool move(Segment::Entry moved) noexcept PAGETRAP_SIGNAL_SAFE;
   bool step() noexcept PAGETRAP_SIGNAL_SAFE;
 
   Lock lock_;

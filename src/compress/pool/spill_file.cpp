@@ -31,6 +31,8 @@ Result<sys::Descriptor> unnamed_file(const char* directory) {
 Result<SpillFile> SpillFile::create(sys::Descriptor file, std::uint64_t limit, Budget& budget) {
   SpillFile spill;
   const std::uint64_t chunks = std::min<std::uint64_t>(limit / kChunk, kMaxSlots / kSlots);
+  if (page_size() + kStep > (kClasses - 1) * kStep)
+    return Error{"SpillFile::create", ENOTSUP, {}, "pages as large as here are not spilled"};
   if (chunks == 0)
     return Error{"SpillFile::create", EINVAL, {}, "let the file have 64 KiB at least"};
   auto table = own_memory(chunks * sizeof(Chunk), "pagetrap spilled blobs");

@@ -27,4 +27,8 @@ bool tell_break_even(const TourPace& pace);
 /// linked.cpp or, without that room, in checkpoint/absent.cpp; CMake chooses.
 bool tell_checkpoint(const TourPace& pace);
 
+/// An index of text in a half and in a quarter of its memory. Defined in compress/linked.cpp or
+/// compress/absent.cpp.
+bool tell_compress(const TourPace& pace);
+
 }  // namespace pagetrap::tool

@@ -11,8 +11,9 @@
 namespace pagetrap::tool {
 namespace {
 
-constexpr std::array<Chapter, 2> kChapters{{
+constexpr std::array<Chapter, 3> kChapters{{
     {"The ground floor: six primitives", tell_ground_floor},
+    {"Compressed memory: more than there is", tell_compress},
     {"Checkpoints: saved while it runs", tell_checkpoint},
 }};
 
