@@ -5,6 +5,7 @@
 // pointers in structures; syscall(2).
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/select.h>
@@ -96,31 +97,6 @@ PAGETRAP_EXPORT ssize_t getdents64(int file, void* to, size_t size) noexcept {
 static constinit Real<ssize_t(void*, size_t, unsigned)> real_getrandom("getrandom");
 PAGETRAP_EXPORT ssize_t getrandom(void* to, size_t size, unsigned flags) {
   return holding({{to, size}}, [&] { return real_getrandom(to, size, flags); });
-}
-
-static constinit Real<size_t(void*, size_t, size_t, FILE*)> real_fread("fread");
-PAGETRAP_EXPORT size_t fread(void* to, size_t size, size_t count, FILE* file) {
-  return holding({{to, size * count}}, [&] { return real_fread(to, size, count, file); });
-}
-
-static constinit Real<size_t(void*, size_t, size_t, FILE*)> real_fread_unlocked("fread_unlocked");
-PAGETRAP_EXPORT size_t fread_unlocked(void* to, size_t size, size_t count, FILE* file) {
-  return holding({{to, size * count}}, [&] { return real_fread_unlocked(to, size, count, file); });
-}
-
-static constinit Real<size_t(void*, size_t, size_t, size_t, FILE*)> real___fread_chk("__fread_chk");
-PAGETRAP_EXPORT size_t __fread_chk(void* to, size_t room, size_t size, size_t count, FILE* file) {
-  return holding({{to, size * count}}, [&] { return real___fread_chk(to, room, size, count, file); });
-}
-
-static constinit Real<size_t(const void*, size_t, size_t, FILE*)> real_fwrite("fwrite");
-PAGETRAP_EXPORT size_t fwrite(const void* from, size_t size, size_t count, FILE* file) {
-  return holding({{from, size * count}}, [&] { return real_fwrite(from, size, count, file); });
-}
-
-static constinit Real<size_t(const void*, size_t, size_t, FILE*)> real_fwrite_unlocked("fwrite_unlocked");
-PAGETRAP_EXPORT size_t fwrite_unlocked(const void* from, size_t size, size_t count, FILE* file) {
-  return holding({{from, size * count}}, [&] { return real_fwrite_unlocked(from, size, count, file); });
 }
 
 static constinit Real<int(const char*, FILE*)> real_fputs("fputs");
@@ -325,4 +301,52 @@ PAGETRAP_EXPORT ssize_t recvmsg(int socket, msghdr* message, int flags) {
 }
 PAGETRAP_EXPORT ssize_t sendmsg(int socket, const msghdr* message, int flags) {
   return with_message(message, [&] { return real_sendmsg(socket, message, flags); });
+}
+
+// stdio reads and writes large parts straight from and to the program's memory.
+
+namespace {
+
+using Read = size_t(void*, size_t, size_t, FILE*);
+using Write = size_t(const void*, size_t, size_t, FILE*);
+constinit Real<Read> real_fread("fread");
+constinit Real<Read> real_fread_unlocked("fread_unlocked");
+constinit Real<Write> real_fwrite("fwrite");
+constinit Real<Write> real_fwrite_unlocked("fwrite_unlocked");
+
+template <class Byte, class Call>
+size_t items(Call& call, Byte* bytes, size_t size, size_t count, FILE* file) {
+  size_t whole = 0;
+  if (keeper == nullptr || own_work || !keeper->needs_holds() ||
+      __builtin_mul_overflow(size, count, &whole) || !keeper->territory.touches(bytes, whole))
+    return call(bytes, size, count, file);
+  size_t done = 0;
+  while (done < whole) {
+    const size_t part = std::min(kPart, whole - done);
+    const size_t got =
+        holding({{bytes + done, part}}, [&] { return call(bytes + done, 1, part, file); });
+    done += got;
+    if (got < part) break;
+  }
+  return size != 0 ? done / size : 0;
+}
+
+}  // namespace
+
+PAGETRAP_EXPORT size_t fread(void* to, size_t size, size_t count, FILE* file) {
+  return items(real_fread, static_cast<char*>(to), size, count, file);
+}
+PAGETRAP_EXPORT size_t fread_unlocked(void* to, size_t size, size_t count, FILE* file) {
+  return items(real_fread_unlocked, static_cast<char*>(to), size, count, file);
+}
+PAGETRAP_EXPORT size_t __fread_chk(void* to, size_t room, size_t size, size_t count, FILE* file) {
+  size_t whole = 0;
+  if (__builtin_mul_overflow(size, count, &whole) || whole > room) ::abort();
+  return items(real_fread, static_cast<char*>(to), size, count, file);
+}
+PAGETRAP_EXPORT size_t fwrite(const void* from, size_t size, size_t count, FILE* file) {
+  return items(real_fwrite, static_cast<const char*>(from), size, count, file);
+}
+PAGETRAP_EXPORT size_t fwrite_unlocked(const void* from, size_t size, size_t count, FILE* file) {
+  return items(real_fwrite_unlocked, static_cast<const char*>(from), size, count, file);
 }
