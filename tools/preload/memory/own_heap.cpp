@@ -104,24 +104,67 @@ std::size_t OwnHeap::usable(const void* block) noexcept {
 
 }  // namespace pagetrap::preload
 
-// The engine's, and hidden: see the version script.
-void* operator new(std::size_t size) {
-  if (void* const block = pagetrap::preload::engine_heap.get(size)) return block;
+// The engine's, and hidden: see exported.map. All of them, since mimalloc has its own to offer.
+namespace {
+
+void* get(std::size_t size, std::size_t alignment = 16) {
+  if (void* const block = pagetrap::preload::engine_heap.get(size, alignment)) return block;
   throw std::bad_alloc();
 }
-void* operator new(std::size_t size, std::align_val_t alignment) {
-  if (void* const block =
-          pagetrap::preload::engine_heap.get(size, static_cast<std::size_t>(alignment)))
-    return block;
-  throw std::bad_alloc();
+void* get_or_null(std::size_t size, std::size_t alignment = 16) noexcept {
+  return pagetrap::preload::engine_heap.get(size, alignment);
 }
-void operator delete(void* block) noexcept {
+void give_back(void* block) noexcept {
   if (block != nullptr) pagetrap::preload::engine_heap.give_back(block);
 }
-void operator delete(void* block, std::size_t /*size*/) noexcept { operator delete(block); }
-void operator delete(void* block, std::align_val_t /*alignment*/) noexcept {
-  operator delete(block);
+std::size_t number(std::align_val_t alignment) noexcept {
+  const auto bytes = static_cast<std::size_t>(alignment);
+  return bytes < 16 ? 16 : bytes;
 }
+
+}  // namespace
+
+void* operator new(std::size_t size) { return get(size); }
+void* operator new(std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
+  return get_or_null(size);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return get(size, number(alignment));
+}
+void* operator new(std::size_t size, std::align_val_t alignment,
+                   const std::nothrow_t& /*tag*/) noexcept {
+  return get_or_null(size, number(alignment));
+}
+void operator delete(void* block) noexcept { give_back(block); }
+void operator delete(void* block, std::size_t /*size*/) noexcept { give_back(block); }
+void operator delete(void* block, const std::nothrow_t& /*tag*/) noexcept { give_back(block); }
+void operator delete(void* block, std::align_val_t /*alignment*/) noexcept { give_back(block); }
 void operator delete(void* block, std::size_t /*size*/, std::align_val_t /*alignment*/) noexcept {
-  operator delete(block);
+  give_back(block);
+}
+void operator delete(void* block, std::align_val_t /*alignment*/,
+                     const std::nothrow_t& /*tag*/) noexcept {
+  give_back(block);
+}
+void* operator new[](std::size_t size) { return get(size); }
+void* operator new[](std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
+  return get_or_null(size);
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+  return get(size, number(alignment));
+}
+void* operator new[](std::size_t size, std::align_val_t alignment,
+                   const std::nothrow_t& /*tag*/) noexcept {
+  return get_or_null(size, number(alignment));
+}
+void operator delete[](void* block) noexcept { give_back(block); }
+void operator delete[](void* block, std::size_t /*size*/) noexcept { give_back(block); }
+void operator delete[](void* block, const std::nothrow_t& /*tag*/) noexcept { give_back(block); }
+void operator delete[](void* block, std::align_val_t /*alignment*/) noexcept { give_back(block); }
+void operator delete[](void* block, std::size_t /*size*/, std::align_val_t /*alignment*/) noexcept {
+  give_back(block);
+}
+void operator delete[](void* block, std::align_val_t /*alignment*/,
+                     const std::nothrow_t& /*tag*/) noexcept {
+  give_back(block);
 }
