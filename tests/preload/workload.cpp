@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -14,6 +15,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <csignal>
 #include <cstdint>
@@ -283,6 +285,74 @@ void mappings(std::size_t bytes) {
   std::free(block);
 }
 
+void long_array(std::size_t bytes) {
+  const std::size_t words = bytes / 8;
+  std::uint64_t* const memory = map_words(bytes);
+  for (std::uint64_t round = 1; round <= 40; ++round) {
+    write_words(memory, 0, words, round);
+    check_words(memory, 0, words, round, "a round");
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+// Threads come and go while memory is short; what they leave behind outlives them.
+void short_threads(std::size_t bytes) {
+  constexpr std::size_t kBlock = 64 * 1024;
+  std::vector<std::unique_ptr<std::uint64_t[]>> blocks(bytes / kBlock);
+  for (std::size_t first = 0; first < blocks.size(); first += 4) {
+    std::vector<std::thread> workers;
+    for (std::size_t i = first; i < std::min(blocks.size(), first + 4); ++i) {
+      workers.emplace_back([&, i] {
+        blocks[i] = std::make_unique<std::uint64_t[]>(kBlock / 8);
+        write_words(blocks[i].get(), 0, kBlock / 8, i);
+        const std::size_t other = i * 7 % (first + 1);
+        if (blocks[other] != nullptr && other < first)
+          check_words(blocks[other].get(), 0, kBlock / 8, other, "an earlier block");
+      });
+    }
+    for (std::thread& worker : workers) worker.join();
+  }
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    check_words(blocks[i].get(), 0, kBlock / 8, i, "a block");
+}
+
+// Programs are started with words that were put away long ago.
+void spawns(std::size_t bytes) {
+  std::vector<std::string> words;
+  for (int i = 0; i < 200; ++i) {
+    words.push_back("word-" + std::to_string(i) + std::string(2000, 'x'));
+    words.push_back(std::string(6000, 'y'));
+  }
+  const std::string variable = "PRELOAD_TEST=" + std::string(5000, 'z');
+  const std::string script =
+      "test $# = 400 && test ${#PRELOAD_TEST} = 5000 && case $1 in word-0x*) exit 9;; esac; exit 1";
+  std::vector<char*> pointers;
+  for (const char* const first : {"/bin/sh", "-c", script.c_str(), "name"})
+    pointers.push_back(const_cast<char*>(first));
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  std::vector<char*> environment{const_cast<char*>(variable.c_str()), nullptr};
+  for (const bool forks_first : {false, true}) {
+    push_out(bytes);
+    push_out(bytes);
+    pid_t child = -1;
+    if (forks_first) {
+      child = fork();
+      if (child == 0) {
+        execve("/bin/sh", pointers.data(), environment.data());
+        std::_Exit(5);
+      }
+    } else {
+      require(posix_spawn(&child, "/bin/sh", nullptr, nullptr, pointers.data(),
+                          environment.data()) == 0, "posix_spawn");
+    }
+    int status = 0;
+    require(waitpid(child, &status, 0) == child, "waitpid");
+    require(WIFEXITED(status) && WEXITSTATUS(status) == 9, "what was started",
+            static_cast<std::size_t>(status));
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -291,7 +361,8 @@ int main(int count, char** arguments) {
   const std::size_t bytes = std::strtoul(arguments[2], nullptr, 10) * kMebibyte;
   const std::map<std::string, void (*)(std::size_t)> cases{
       {"array", array},   {"small_blocks", small_blocks}, {"threads", threads},
-      {"forks", forks},   {"system_calls", system_calls}, {"mappings", mappings}};
+      {"forks", forks},   {"long_array", long_array},     {"short_threads", short_threads},
+      {"spawns", spawns},   {"system_calls", system_calls}, {"mappings", mappings}};
   const auto found = cases.find(name);
   if (found == cases.end()) return 2;
   found->second(bytes);

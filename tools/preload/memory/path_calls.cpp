@@ -181,11 +181,6 @@ PAGETRAP_EXPORT int sigwait(const sigset_t* set, int* which) {
   return holding({object(set), object(which)}, [&] { return real_sigwait(set, which); });
 }
 
-static constinit Real<int(const char*, char* const*, char* const*)> real_execve("execve");
-PAGETRAP_EXPORT int execve(const char* path, char* const* words, char* const* environment) noexcept {
-  return holding({text(path)}, [&] { return real_execve(path, words, environment); });
-}
-
 // --- with a mode, if there is one -------------------------------------------------------------
 
 namespace {
