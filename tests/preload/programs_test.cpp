@@ -98,11 +98,10 @@ TEST_P(Programs, PrintTheSame) {
 
 INSTANTIATE_TEST_SUITE_P(
     Memory, Programs,
-    testing::Combine(
-        testing::Values(Subject{"python", "python3", {"-"}, kPython, "14M"},
-                        Subject{"sqlite", "sqlite3", {":memory:"}, kSql, "12M"},
-                        Subject{"node", "node", {"-"}, kNode, "40M"}),
-        testing::Values("threads", "signals", "nobody")),
+    testing::Combine(testing::Values(Subject{"python", "python3", {"-"}, kPython, "14M"},
+                                     Subject{"sqlite", "sqlite3", {":memory:"}, kSql, "12M"},
+                                     Subject{"node", "node", {"-"}, kNode, "40M"}),
+                     testing::Values("threads", "signals", "nobody")),
     [](const auto& one) {
       return std::string(std::get<0>(one.param).name) + "_" + std::get<1>(one.param);
     });

@@ -1,5 +1,5 @@
-// redis-server under less than half of its memory: what a fork()ed child saves while the parent goes
-// on is the data set of that instant, and loads again.
+// redis-server under less than half of its memory: what a fork()ed child saves while the parent
+// goes on is the data set of that instant, and loads again.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -22,10 +22,13 @@ struct Server {
   Server(const std::string& program, const std::string& folder, const std::string& delivery,
          unsigned uid)
       : port(free_port()) {
-    const Words plain{program,     "--port", std::to_string(port), "--bind",
-                      "127.0.0.1", "--save", "",                   "--dir",
-                      folder,      "--loglevel", "warning", "--enable-debug-command", "yes"};
-    process = std::make_unique<Process>(delivery.empty() ? plain : under("10M", delivery, plain), uid);
+    const Words plain{program,      "--port",    std::to_string(port),
+                      "--bind",     "127.0.0.1", "--save",
+                      "",           "--dir",     folder,
+                      "--loglevel", "warning",   "--enable-debug-command",
+                      "yes"};
+    process =
+        std::make_unique<Process>(delivery.empty() ? plain : under("10M", delivery, plain), uid);
     client = std::make_unique<RedisClient>(port);
   }
   Ran stop() {
@@ -40,8 +43,10 @@ struct Server {
 std::string value(int i) {
   const std::string number = std::to_string(i);
   std::string text = R"({"id":)" + number + R"(,"name":"user name )" + std::to_string(i % 977) +
-                     R"(","email":"user)" + number + R"(@example.org","tags":["alpha","beta"],"bio":")";
-  for (int part = 0; part < 4; ++part) text += "likes long walks number " + std::to_string(i * 79) + " ";
+                     R"(","email":"user)" + number +
+                     R"(@example.org","tags":["alpha","beta"],"bio":")";
+  for (int part = 0; part < 4; ++part)
+    text += "likes long walks number " + std::to_string(i * 79) + " ";
   return text + "\"}";
 }
 

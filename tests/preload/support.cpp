@@ -76,8 +76,8 @@ Process::Process(const Words& words, unsigned uid) {
     dup2(in[0], STDIN_FILENO);
     dup2(out[1], STDOUT_FILENO);
     dup2(err[1], STDERR_FILENO);
-    if (uid != 0 && (setgroups(0, nullptr) != 0 || setgid(uid) != 0 || setuid(uid) != 0 ||
-                     chdir("/tmp") != 0))
+    if (uid != 0 &&
+        (setgroups(0, nullptr) != 0 || setgid(uid) != 0 || setuid(uid) != 0 || chdir("/tmp") != 0))
       _exit(97);
     execvp(pointers[0], pointers.data());
     _exit(98);
@@ -138,7 +138,8 @@ Ran Process::finish(const std::string& input, unsigned seconds) {
       }
     }
     if (input_ >= 0 && waits[2].revents != 0) {
-      const ssize_t put = write(input_, input.data() + fed, std::min<std::size_t>(4096, input.size() - fed));
+      const ssize_t put =
+          write(input_, input.data() + fed, std::min<std::size_t>(4096, input.size() - fed));
       if (put > 0) fed += static_cast<std::size_t>(put);
       if (put < 0 || fed == input.size()) close_if_open(input_);
     }

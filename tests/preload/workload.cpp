@@ -171,6 +171,58 @@ void forks(std::size_t bytes) {
   require(WIFEXITED(status) && WEXITSTATUS(status) == 7, "system()");
 }
 
+// Others go on writing, and fault, while one thread forks.
+void forks_among_threads(std::size_t bytes) {
+  constexpr std::size_t kThreads = 2;
+  const std::size_t words = bytes / 8 / (kThreads + 1);
+  std::uint64_t* const memory = map_words(words * 8 * (kThreads + 1));
+  write_words(memory, 0, words, 1);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> workers;
+  for (std::size_t me = 1; me <= kThreads; ++me) {
+    workers.emplace_back([&, me] {
+      std::uint64_t* const mine = memory + me * words;
+      for (std::uint64_t round = 1; !stop; ++round) {
+        write_words(mine, 0, words, round);
+        check_words(mine, 0, words, round, "a thread beside fork()");
+      }
+    });
+  }
+  for (int round = 0; round < 12; ++round) {
+    const pid_t child = fork();
+    require(child >= 0, "fork");
+    if (child == 0) {
+      alarm(40);
+      check_words(memory, 0, words, 1, "the child's copy");
+      // malloc's locks must be free here too.
+      auto own = std::make_unique<std::uint64_t[]>(words / 4);
+      write_words(own.get(), 0, words / 4, 3);
+      check_words(own.get(), 0, words / 4, 3, "what the child allocated");
+      std::_Exit(0);
+    }
+    int status = -1;
+    require(waitpid(child, &status, 0) == child && status == 0, "the child's status",
+            static_cast<std::size_t>(status));
+  }
+  stop = true;
+  for (std::thread& worker : workers) worker.join();
+  check_words(memory, 0, words, 1, "the parent's words");
+}
+
+// What cannot be compressed does not fit: slow, and right.
+void noise(std::size_t bytes) {
+  std::uint64_t* const memory = map_words(bytes);
+  const auto random = [](std::uint64_t index) {
+    std::uint64_t mixed = index + 0x9E3779B97F4A7C15U;
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9U;
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBU;
+    return mixed ^ (mixed >> 31);
+  };
+  for (std::size_t i = 0; i < bytes / 8; ++i) memory[i] = random(i);
+  for (int pass = 0; pass < 4; ++pass)
+    for (std::size_t i = 0; i < bytes / 8; ++i) require(memory[i] == random(i), "noise", i);
+}
+
 void system_calls(std::size_t bytes) {
   char* const memory = reinterpret_cast<char*>(map_words(bytes));
   const std::size_t pages = bytes / kPage;
@@ -197,8 +249,9 @@ void system_calls(std::size_t bytes) {
     require(read(ends[0], at, kPage) == static_cast<ssize_t>(kPage), "read", page);
     require(std::memcmp(at, line.data(), kPage) == 0, "what was read", page);
     // a datagram, once lost for ever lost
-    require(sendto(from, line.data(), 1000, 0, reinterpret_cast<sockaddr*>(&address), length) ==
-                1000, "sendto");
+    require(
+        sendto(from, line.data(), 1000, 0, reinterpret_cast<sockaddr*>(&address), length) == 1000,
+        "sendto");
     require(recv(to, at + kPage, kPage, 0) == 1000, "recv", page);
     require(std::memcmp(at + kPage, line.data(), 1000) == 0, "the datagram", page);
     // recvmsg in two parts, on the edge of two pages
@@ -206,8 +259,9 @@ void system_calls(std::size_t bytes) {
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = parts.size();
-    require(sendto(from, line.data(), 1000, 0, reinterpret_cast<sockaddr*>(&address), length) ==
-                1000, "sendto");
+    require(
+        sendto(from, line.data(), 1000, 0, reinterpret_cast<sockaddr*>(&address), length) == 1000,
+        "sendto");
     require(recvmsg(to, &message, 0) == 1000, "recvmsg", page);
     require(at[3 * kPage - 100] == line[0] && at[3 * kPage + 99] == line[0] &&
                 at[4 * kPage + 799] == line[0] && at[3 * kPage + 100] == 'x',
@@ -220,7 +274,8 @@ void system_calls(std::size_t bytes) {
   // A blocking call whose buffer leaves meanwhile.
   std::thread late([&] {
     push_out(bytes);
-    require(sendto(from, "late", 4, 0, reinterpret_cast<sockaddr*>(&address), length) == 4, "sendto");
+    require(sendto(from, "late", 4, 0, reinterpret_cast<sockaddr*>(&address), length) == 4,
+            "sendto");
   });
   require(recv(to, memory, kPage, 0) == 4, "recv that waited");
   late.join();
@@ -269,9 +324,9 @@ void mappings(std::size_t bytes) {
     std::_Exit(0);
   } else {
     int status = 0;
-    require(waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
-                WTERMSIG(status) == SIGSEGV,
-            "a write to read-only memory", static_cast<std::size_t>(status));
+    require(
+        waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV,
+        "a write to read-only memory", static_cast<std::size_t>(status));
   }
   require(mprotect(memory + words * 3 / 4, part, PROT_READ | PROT_WRITE) == 0, "mprotect back");
   write_words(memory, words * 3 / 4, words, 2);
@@ -362,7 +417,8 @@ void spawns(std::size_t bytes) {
       }
     } else {
       require(posix_spawn(&child, "/bin/sh", nullptr, nullptr, pointers.data(),
-                          environment.data()) == 0, "posix_spawn");
+                          environment.data()) == 0,
+              "posix_spawn");
     }
     int status = 0;
     require(waitpid(child, &status, 0) == child, "waitpid");
@@ -378,9 +434,12 @@ int main(int count, char** arguments) {
   const std::string name = arguments[1];
   const std::size_t bytes = std::strtoul(arguments[2], nullptr, 10) * kMebibyte;
   const std::map<std::string, void (*)(std::size_t)> cases{
-      {"array", array},   {"small_blocks", small_blocks}, {"threads", threads},
-      {"forks", forks},   {"long_array", long_array},     {"short_threads", short_threads},
-      {"spawns", spawns},   {"system_calls", system_calls}, {"mappings", mappings}};
+      {"array", array},           {"small_blocks", small_blocks},
+      {"threads", threads},       {"forks", forks},
+      {"long_array", long_array}, {"short_threads", short_threads},
+      {"spawns", spawns},         {"forks_among_threads", forks_among_threads},
+      {"noise", noise},           {"system_calls", system_calls},
+      {"mappings", mappings}};
   const auto found = cases.find(name);
   if (found == cases.end()) return 2;
   found->second(bytes);

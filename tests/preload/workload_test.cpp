@@ -38,7 +38,8 @@ TEST_P(Workload, FindsAllRight) {
   if (setting.uid != 0 && geteuid() != 0) GTEST_SKIP() << "only root can become somebody else";
   if (const std::string reason = why_not(setting.delivery, setting.uid); !reason.empty())
     GTEST_SKIP() << reason;
-  const Ran ran = run(under("16M", setting.delivery, {workload(), which, "48"}), {.uid = setting.uid});
+  const Ran ran =
+      run(under("16M", setting.delivery, {workload(), which, "48"}), {.uid = setting.uid});
   EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
   EXPECT_EQ(ran.output, "all right\n");
   EXPECT_THAT(ran.errors, HasSubstr("at exit: budget 16.0 MiB"));
@@ -47,16 +48,17 @@ TEST_P(Workload, FindsAllRight) {
   EXPECT_LE(field(ran.errors, "resident"), 16.0) << ran.errors;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Memory, Workload,
-    testing::Combine(testing::Values(Setting{"threads", "threads", 0},
-                                     Setting{"signals", "signals", 0},
-                                     Setting{"nobody", "auto", kNobody}),
-                     testing::Values("array", "small_blocks", "threads", "forks", "system_calls",
-                                     "mappings", "short_threads", "spawns")),
-    [](const auto& one) {
-      return std::string(std::get<0>(one.param).name) + "_" + std::get<1>(one.param);
-    });
+INSTANTIATE_TEST_SUITE_P(Memory, Workload,
+                         testing::Combine(testing::Values(Setting{"threads", "threads", 0},
+                                                          Setting{"signals", "signals", 0},
+                                                          Setting{"nobody", "auto", kNobody}),
+                                          testing::Values("array", "small_blocks", "threads",
+                                                          "forks", "system_calls", "mappings",
+                                                          "short_threads", "spawns", "noise")),
+                         [](const auto& one) {
+                           return std::string(std::get<0>(one.param).name) + "_" +
+                                  std::get<1>(one.param);
+                         });
 
 // What the kernel says, not we: the pages of the mapping that are in memory.
 TEST(Memory, StaysWithinTheBudget) {
@@ -125,8 +127,10 @@ TEST(Memory, RefusesWhatMakesNoSense) {
   }
   EXPECT_EQ(run({command(), "run", "--", "/bin/true"}).status, 2);
   EXPECT_EQ(run({command(), "run", "--memory", "64M"}).status, 2);
-  EXPECT_EQ(run({command(), "run", "--memory", "64M", "--report-signal", "NONSENSE", "--",
-                 "/bin/true"}).status, 2);
+  EXPECT_EQ(
+      run({command(), "run", "--memory", "64M", "--report-signal", "NONSENSE", "--", "/bin/true"})
+          .status,
+      2);
 }
 
 // An ordinary user may not have faults inside system calls, unless the machine is set up for it.

@@ -28,7 +28,8 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
     text += error.what();
   }
   return text +
-         "\nCommands: doctor, tour, bench, run, image, version. `pagetrap COMMAND --help` tells more.\n";
+         "\nCommands: doctor, tour, bench, run, image, version. `pagetrap COMMAND --help` tells "
+         "more.\n";
 }
 
 /// A wrong name would make every command fail in its own way. True if there is none.
@@ -88,8 +89,9 @@ CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
       ->check(CLI::IsMember({"auto", "threads", "signals"}));
   command->add_option("--report", request.report,
                       "Append a line to this file at exit; - is standard error");
-  command->add_option("--report-signal", request.report_signal,
-                      "Tell on standard error, or in that file, when it comes; none (default: USR2)");
+  command->add_option(
+      "--report-signal", request.report_signal,
+      "Tell on standard error, or in that file, when it comes; none (default: USR2)");
   command->add_option("PROGRAM", request.program, "The program and its arguments, after --");
   command->positionals_at_end();
   return command;

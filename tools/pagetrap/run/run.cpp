@@ -1,5 +1,5 @@
-// pagetrap run: an unmodified program with a power. The shim is loaded in front of it, and told what
-// to do by environment variables; then this process becomes the program.
+// pagetrap run: an unmodified program with a power. The shim is loaded in front of it, and told
+// what to do by environment variables; then this process becomes the program.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -45,7 +45,8 @@ std::optional<std::size_t> parse_size(const std::string& text) {
   if (unit.size() > 1 && unit.ends_with("i")) unit.pop_back();
   static const std::string kUnits = "KMGT";
   if (unit.empty()) return number;
-  const auto power = kUnits.find(static_cast<char>(std::toupper(static_cast<unsigned char>(unit[0]))));
+  const auto power =
+      kUnits.find(static_cast<char>(std::toupper(static_cast<unsigned char>(unit[0]))));
   if (unit.size() != 1 || power == std::string::npos) return std::nullopt;
   const std::size_t shift = (power + 1) * 10;
   if (number > (std::size_t{1} << 46) >> shift) return std::nullopt;
@@ -68,7 +69,8 @@ std::string find_shim() {
   const fs::path command = fs::read_symlink("/proc/self/exe", error);
   if (error) return {};
   const fs::path folder = command.parent_path();
-  for (const char* const place : {"preload", "../lib/pagetrap", "../" PAGETRAP_LIBDIR "/pagetrap"}) {
+  for (const char* const place :
+       {"preload", "../lib/pagetrap", "../" PAGETRAP_LIBDIR "/pagetrap"}) {
     const fs::path shim = (folder / place / kShim).lexically_normal();
     if (::access(shim.c_str(), R_OK) == 0) return shim.string();
   }
@@ -94,7 +96,8 @@ std::string what_is_missing(const std::string& delivery) {
   if (delivery == "threads" && !by_threads)
     return "faults inside system calls cannot be had: root, or vm.unprivileged_userfaultfd=1, or "
            "access to /dev/userfaultfd would do";
-  if (!by_threads && !by_signals) return "the kernel, or a filter for system calls, refuses userfaultfd(2)";
+  if (!by_threads && !by_signals)
+    return "the kernel, or a filter for system calls, refuses userfaultfd(2)";
   if (delivery == "signals" && !by_signals) return "the kernel refuses userfaultfd with SIGBUS";
   return {};
 }
@@ -107,19 +110,22 @@ int run(const RunRequest& request) {
   const bool total = size.ends_with("=total");
   if (total) size.erase(size.size() - std::strlen("=total"));
   const auto budget = parse_size(size);
-  if (!budget) return usage("run: --memory " + request.memory + " is no size; such are 64M, 1G, 1G=total");
+  if (!budget)
+    return usage("run: --memory " + request.memory + " is no size; such are 64M, 1G, 1G=total");
   if (*budget < kLeastBudget) return usage("run: --memory must be at least 1M");
   const auto signal = parse_signal(request.report_signal);
   if (!signal) return usage("run: there is no signal " + request.report_signal);
-  if (request.program.empty()) return usage("run: the program is missing: run --memory 1G -- PROGRAM ...");
+  if (request.program.empty())
+    return usage("run: the program is missing: run --memory 1G -- PROGRAM ...");
 
   if (const std::string missing = what_is_missing(request.delivery); !missing.empty())
     return unable("run: a memory budget cannot be kept here: " + missing,
                   "`pagetrap doctor` tells what this kernel and this user may do.");
   const std::string shim = find_shim();
   if (shim.empty())
-    return unable(std::string("run: ") + kShim + " is not beside the command, or cannot be read",
-                  "It is built where mimalloc is: apt-get install libmimalloc-dev, and build again.");
+    return unable(
+        std::string("run: ") + kShim + " is not beside the command, or cannot be read",
+        "It is built where mimalloc is: apt-get install libmimalloc-dev, and build again.");
 
   set("PAGETRAP_MEMORY", std::to_string(*budget) + (total ? "=total" : ""));
   set("PAGETRAP_MEMORY_DELIVERY", request.delivery);

@@ -1,5 +1,5 @@
-// malloc and its kin: mimalloc's, whose memory comes from our mmap; and a heap of our own for what the
-// C library and our threads allocate.
+// malloc and its kin: mimalloc's, whose memory comes from our mmap; and a heap of our own for what
+// the C library and our threads allocate.
 #include <elf.h>
 #include <link.h>
 #include <mimalloc.h>
@@ -147,8 +147,7 @@ PAGETRAP_EXPORT int posix_memalign(void** block, size_t alignment, size_t size) 
   if (!pagetrap::preload::is_power_of_two(alignment) || alignment % sizeof(void*) != 0)
     return EINVAL;
   const int saved = errno;
-  void* const made =
-      allocate(size, alignment < 16 ? 16 : alignment, __builtin_return_address(0));
+  void* const made = allocate(size, alignment < 16 ? 16 : alignment, __builtin_return_address(0));
   errno = saved;
   if (made == nullptr) return ENOMEM;
   *block = made;

@@ -26,8 +26,8 @@ void hold_calls_under_way(Keeper& keeper) noexcept;
 
 /// Holds buffers for a scope. Threads  its own only.
 ///
-/// RACE the program's memory becomes a region while the call is under way, and the buffer absent: so
-/// calls before that leave a record, whose buffers are pinned by whoever makes the region.
+/// RACE the program's memory becomes a region while the call is under way, and the buffer absent:
+/// so calls before that leave a record, whose buffers are pinned by whoever makes the region.
 class Holds {
  public:
   static constexpr std::size_t kMost = 12;

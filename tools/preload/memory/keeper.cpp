@@ -32,8 +32,8 @@ namespace {
 
 constexpr std::size_t kAddresses = 256_GiB;
 constexpr std::size_t kUnlimited = std::size_t{1} << 46;
-constexpr std::uint64_t kLook = 4'000'000;       // ns between looks while the budget is near
-constexpr std::uint64_t kLookFar = 20'000'000;   // ns while it is not
+constexpr std::uint64_t kLook = 4'000'000;      // ns between looks while the budget is near
+constexpr std::uint64_t kLookFar = 20'000'000;  // ns while it is not
 
 void say(std::string_view what, const Error& error) noexcept {
   SignalSafeText line;
@@ -55,8 +55,8 @@ void Keeper::begin(const Settings& settings) noexcept {
   }
   restrictions_ = new (std::nothrow) std::vector<Restricted>;
   if (restrictions_ == nullptr) return;
-  // Handlers of fork() must be in place before any of the program's: in a child those of the program
-  // may touch pages that are absent.
+  // Handlers of fork() must be in place before any of the program's: in a child those of the
+  // program may touch pages that are absent.
   if (const auto done = prepare_forks(); !done) {
     say("no budget is kept", done.error());
     return;
@@ -156,13 +156,14 @@ bool Keeper::prepare() noexcept {
     compress::CompressedSourceOptions small;
     small.learn_from_pages = 0;
     small.store.workspaces = 1;
-    first_source_ = compress::CompressedSource::create(page_size(), std::move(small)).value().release();
+    first_source_ =
+        compress::CompressedSource::create(page_size(), std::move(small)).value().release();
     pager::RegionOptions region;
     region.name = "pagetrap first";
     region.kernel_accesses = threads;
     region.backend = threads ? BackendId::uffd_thread : BackendId::uffd_inline;
-    first_region_ =
-        new pager::Region(pager::Region::create(*pager_, page_size(), *first_source_, region).value());
+    first_region_ = new pager::Region(
+        pager::Region::create(*pager_, page_size(), *first_source_, region).value());
     region_ = new pager::Region;
     by_signals_.store(!threads);
     prepared_.store(true);
@@ -181,11 +182,9 @@ void Keeper::adopt(void* self) {
   pager::RegionOptions options;
   options.name = "pagetrap memory";
   options.kernel_accesses = !mine.by_signals_.load();
-  options.backend =
-      mine.by_signals_.load() ? BackendId::uffd_inline : BackendId::uffd_thread;
+  options.backend = mine.by_signals_.load() ? BackendId::uffd_inline : BackendId::uffd_thread;
   if (!mine.settings_.total) options.limit_bytes = kUnlimited;
-  auto adopted =
-      pager::Region::adopt(*mine.pager_, mine.territory.range(), *mine.source_, options);
+  auto adopted = pager::Region::adopt(*mine.pager_, mine.territory.range(), *mine.source_, options);
   if (!adopted) {
     mine.adoption_ = adopted.error();
     return;

@@ -1,7 +1,7 @@
 // mmap and its kin: large private anonymous mappings are given from the territory.
 //
-// Not enforced there: PROT_NONE (guards within such a mapping do not guard). Rights without writing,
-// or with execution, are, and their pages stay in memory.
+// Not enforced there: PROT_NONE (guards within such a mapping do not guard). Rights without
+// writing, or with execution, are, and their pages stay in memory.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -31,7 +31,8 @@ PageRange pages_of(void* address, std::size_t length) noexcept {
 }
 
 bool is_plain_memory(int prot, int flags) noexcept {
-  constexpr int kOthers = MAP_SHARED | MAP_STACK | MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED | MAP_32BIT;
+  constexpr int kOthers =
+      MAP_SHARED | MAP_STACK | MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED | MAP_32BIT;
   return (flags & MAP_PRIVATE) != 0 && (flags & MAP_ANONYMOUS) != 0 && (flags & kOthers) == 0 &&
          (prot == kReadWrite || prot == PROT_NONE);
 }
@@ -92,8 +93,8 @@ void copy_pages(std::byte* to, std::byte* from, std::size_t length) noexcept {
     const std::size_t end = std::min(length, at + kStep);
     for (std::size_t page = at; page < end; page += page_size()) {
       const std::byte* const source = from + page;
-      const bool zero = source[0] == std::byte{} &&
-                        std::memcmp(source, source + 1, page_size() - 1) == 0;
+      const bool zero =
+          source[0] == std::byte{} && std::memcmp(source, source + 1, page_size() - 1) == 0;
       if (!zero) std::memcpy(to + page, source, page_size());
     }
     // What cannot be dropped now is dropped with the whole.
@@ -113,8 +114,7 @@ void* remap(void* address, std::size_t old_length, std::size_t length, int flags
   }
   const PageRange from = pages_of(address, old_length);
   const std::size_t wanted = bytes(pages_for(length));
-  if (reinterpret_cast<std::uintptr_t>(address) % page_size() != 0 || wanted == 0 ||
-      from.empty()) {
+  if (reinterpret_cast<std::uintptr_t>(address) % page_size() != 0 || wanted == 0 || from.empty()) {
     errno = EINVAL;
     return MAP_FAILED;
   }

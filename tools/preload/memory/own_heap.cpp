@@ -154,7 +154,7 @@ void* operator new[](std::size_t size, std::align_val_t alignment) {
   return get(size, number(alignment));
 }
 void* operator new[](std::size_t size, std::align_val_t alignment,
-                   const std::nothrow_t& /*tag*/) noexcept {
+                     const std::nothrow_t& /*tag*/) noexcept {
   return get_or_null(size, number(alignment));
 }
 void operator delete[](void* block) noexcept { give_back(block); }
@@ -165,6 +165,6 @@ void operator delete[](void* block, std::size_t /*size*/, std::align_val_t /*ali
   give_back(block);
 }
 void operator delete[](void* block, std::align_val_t /*alignment*/,
-                     const std::nothrow_t& /*tag*/) noexcept {
+                       const std::nothrow_t& /*tag*/) noexcept {
   give_back(block);
 }

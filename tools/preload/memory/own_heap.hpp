@@ -49,8 +49,8 @@ class OwnHeap {
   std::atomic<bool> locked_{false};
   std::atomic<std::uintptr_t> base_{0};
   std::atomic<std::size_t> size_{0};
-  std::size_t used_ = 0;                  // GUARDED_BY(locked_)
-  std::array<Free*, kClasses> free_{};    // GUARDED_BY(locked_)
+  std::size_t used_ = 0;                // GUARDED_BY(locked_)
+  std::array<Free*, kClasses> free_{};  // GUARDED_BY(locked_)
 };
 
 extern constinit OwnHeap engine_heap;

@@ -57,8 +57,10 @@ PAGETRAP_EXPORT int fstatat64(int folder, const char* path, struct stat64* to, i
 }
 
 static constinit Real<int(int, const char*, int, unsigned, struct statx*)> real_statx("statx");
-PAGETRAP_EXPORT int statx(int folder, const char* path, int flags, unsigned mask, struct statx* to) noexcept {
-  return holding({text(path), object(to)}, [&] { return real_statx(folder, path, flags, mask, to); });
+PAGETRAP_EXPORT int statx(int folder, const char* path, int flags, unsigned mask,
+                          struct statx* to) noexcept {
+  return holding({text(path), object(to)},
+                 [&] { return real_statx(folder, path, flags, mask, to); });
 }
 
 static constinit Real<int(const char*, int)> real_access("access");
@@ -76,9 +78,11 @@ PAGETRAP_EXPORT ssize_t readlink(const char* path, char* to, size_t size) noexce
   return holding({text(path), {to, size}}, [&] { return real_readlink(path, to, size); });
 }
 
-static constinit Real<ssize_t(const char*, char*, size_t, size_t)> real___readlink_chk("__readlink_chk");
+static constinit Real<ssize_t(const char*, char*, size_t, size_t)> real___readlink_chk(
+    "__readlink_chk");
 PAGETRAP_EXPORT ssize_t __readlink_chk(const char* path, char* to, size_t size, size_t room) {
-  return holding({text(path), {to, size}}, [&] { return real___readlink_chk(path, to, size, room); });
+  return holding({text(path), {to, size}},
+                 [&] { return real___readlink_chk(path, to, size, room); });
 }
 
 static constinit Real<ssize_t(int, const char*, char*, size_t)> real_readlinkat("readlinkat");

@@ -18,14 +18,13 @@ class Real<R(A...)> {
  public:
   /// `version`: where there are several under one name. Literals.
   constexpr explicit Real(const char* name, const char* version = nullptr) noexcept
-      : name_(name),
-        version_(version) {}
+      : name_(name), version_(version) {}
   R operator()(A... arguments) { return find()(arguments...); }
   [[nodiscard]] R (*find())(A...) {
     using Pointer = R (*)(A...);
     if (const auto known = found_.load(std::memory_order_relaxed)) return known;
-    void* const symbol = version_ != nullptr ? ::dlvsym(RTLD_NEXT, name_, version_)
-                                             : ::dlsym(RTLD_NEXT, name_);
+    void* const symbol =
+        version_ != nullptr ? ::dlvsym(RTLD_NEXT, name_, version_) : ::dlsym(RTLD_NEXT, name_);
     const auto found = reinterpret_cast<Pointer>(symbol);
     found_.store(found, std::memory_order_relaxed);
     return found;

@@ -1,4 +1,5 @@
-// What `pagetrap run --memory` asks of the shim, by environment variables. docs/commands.md has them.
+// What `pagetrap run --memory` asks of the shim, by environment variables. docs/commands.md has
+// them.
 #pragma once
 
 #include <array>
@@ -18,7 +19,8 @@ struct Settings {
   std::array<char, 512> report_file{};  // empty: standard error
 };
 
-/// Copied: programs overwrite their environment. False: `wrong` is the variable that makes no sense.
+/// Copied: programs overwrite their environment. False: `wrong` is the variable that makes no
+/// sense.
 bool read_settings(char** environment, Settings& settings, const char*& wrong) noexcept;
 
 }  // namespace pagetrap::preload

@@ -19,8 +19,8 @@ constinit Real<int(const char*, Words, Words)> real_execve("execve");
 constinit Real<int(const char*, Words)> real_execv("execv");
 constinit Real<int(const char*, Words)> real_execvp("execvp");
 constinit Real<int(const char*, Words, Words)> real_execvpe("execvpe");
-using Spawn = int(pid_t*, const char*, const posix_spawn_file_actions_t*,
-                  const posix_spawnattr_t*, Words, Words);
+using Spawn = int(pid_t*, const char*, const posix_spawn_file_actions_t*, const posix_spawnattr_t*,
+                  Words, Words);
 constinit Real<Spawn> real_spawn("posix_spawn");
 constinit Real<Spawn> real_spawnp("posix_spawnp");
 constinit Real<int(const char*)> real_system("system");
@@ -63,9 +63,8 @@ PAGETRAP_EXPORT int posix_spawn(pid_t* child, const char* path,
                                 Words environment) noexcept {
   bring(words);
   bring(environment);
-  return holding({text(path), object(child)}, [&] {
-    return real_spawn(child, path, actions, attributes, words, environment);
-  });
+  return holding({text(path), object(child)},
+                 [&] { return real_spawn(child, path, actions, attributes, words, environment); });
 }
 PAGETRAP_EXPORT int posix_spawnp(pid_t* child, const char* file,
                                  const posix_spawn_file_actions_t* actions,
@@ -73,9 +72,8 @@ PAGETRAP_EXPORT int posix_spawnp(pid_t* child, const char* file,
                                  Words environment) noexcept {
   bring(words);
   bring(environment);
-  return holding({text(file), object(child)}, [&] {
-    return real_spawnp(child, file, actions, attributes, words, environment);
-  });
+  return holding({text(file), object(child)},
+                 [&] { return real_spawnp(child, file, actions, attributes, words, environment); });
 }
 PAGETRAP_EXPORT int system(const char* command) {
   bring(environ);

@@ -3,6 +3,7 @@
 //
 // Not covered: what the C library calls by itself, with memory of the program's; ioctl(2) with
 // pointers in structures; syscall(2).
+#include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,6 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <dirent.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -44,7 +44,8 @@ PAGETRAP_EXPORT ssize_t __pread_chk(int file, void* to, size_t size, off_t at, s
   return holding({{to, size}}, [&] { return real___pread_chk(file, to, size, at, room); });
 }
 
-static constinit Real<ssize_t(int, void*, size_t, off64_t, size_t)> real___pread64_chk("__pread64_chk");
+static constinit Real<ssize_t(int, void*, size_t, off64_t, size_t)> real___pread64_chk(
+    "__pread64_chk");
 PAGETRAP_EXPORT ssize_t __pread64_chk(int file, void* to, size_t size, off64_t at, size_t room) {
   return holding({{to, size}}, [&] { return real___pread64_chk(file, to, size, at, room); });
 }
@@ -59,14 +60,22 @@ PAGETRAP_EXPORT ssize_t __recv_chk(int socket, void* to, size_t size, size_t roo
   return holding({{to, size}}, [&] { return real___recv_chk(socket, to, size, room, flags); });
 }
 
-static constinit Real<ssize_t(int, void*, size_t, int, sockaddr*, socklen_t*)> real_recvfrom("recvfrom");
-PAGETRAP_EXPORT ssize_t recvfrom(int socket, void* to, size_t size, int flags, sockaddr* from, socklen_t* length) {
-  return holding({{to, size}, {from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)}, [&] { return real_recvfrom(socket, to, size, flags, from, length); });
+static constinit Real<ssize_t(int, void*, size_t, int, sockaddr*, socklen_t*)> real_recvfrom(
+    "recvfrom");
+PAGETRAP_EXPORT ssize_t recvfrom(int socket, void* to, size_t size, int flags, sockaddr* from,
+                                 socklen_t* length) {
+  return holding(
+      {{to, size}, {from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
+      [&] { return real_recvfrom(socket, to, size, flags, from, length); });
 }
 
-static constinit Real<ssize_t(int, void*, size_t, size_t, int, sockaddr*, socklen_t*)> real___recvfrom_chk("__recvfrom_chk");
-PAGETRAP_EXPORT ssize_t __recvfrom_chk(int socket, void* to, size_t size, size_t room, int flags, sockaddr* from, socklen_t* length) {
-  return holding({{to, size}, {from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)}, [&] { return real___recvfrom_chk(socket, to, size, room, flags, from, length); });
+static constinit Real<ssize_t(int, void*, size_t, size_t, int, sockaddr*, socklen_t*)>
+    real___recvfrom_chk("__recvfrom_chk");
+PAGETRAP_EXPORT ssize_t __recvfrom_chk(int socket, void* to, size_t size, size_t room, int flags,
+                                       sockaddr* from, socklen_t* length) {
+  return holding(
+      {{to, size}, {from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
+      [&] { return real___recvfrom_chk(socket, to, size, room, flags, from, length); });
 }
 
 static constinit Real<ssize_t(int, const void*, size_t, int)> real_send("send");
@@ -74,9 +83,12 @@ PAGETRAP_EXPORT ssize_t send(int socket, const void* from, size_t size, int flag
   return holding({{from, size}}, [&] { return real_send(socket, from, size, flags); });
 }
 
-static constinit Real<ssize_t(int, const void*, size_t, int, const sockaddr*, socklen_t)> real_sendto("sendto");
-PAGETRAP_EXPORT ssize_t sendto(int socket, const void* from, size_t size, int flags, const sockaddr* to, socklen_t length) {
-  return holding({{from, size}, {to, length}}, [&] { return real_sendto(socket, from, size, flags, to, length); });
+static constinit Real<ssize_t(int, const void*, size_t, int, const sockaddr*, socklen_t)>
+    real_sendto("sendto");
+PAGETRAP_EXPORT ssize_t sendto(int socket, const void* from, size_t size, int flags,
+                               const sockaddr* to, socklen_t length) {
+  return holding({{from, size}, {to, length}},
+                 [&] { return real_sendto(socket, from, size, flags, to, length); });
 }
 
 static constinit Real<ssize_t(int, const void*, size_t, off64_t)> real_pwrite64("pwrite64");
@@ -111,37 +123,50 @@ PAGETRAP_EXPORT int puts(const char* words) {
 
 static constinit Real<int(pollfd*, nfds_t, int)> real_poll("poll");
 PAGETRAP_EXPORT int poll(pollfd* files, nfds_t count, int timeout) {
-  return holding({{files, count * sizeof(pollfd)}}, [&] { return real_poll(files, count, timeout); });
+  return holding({{files, count * sizeof(pollfd)}},
+                 [&] { return real_poll(files, count, timeout); });
 }
 
 static constinit Real<int(pollfd*, nfds_t, int, size_t)> real___poll_chk("__poll_chk");
 PAGETRAP_EXPORT int __poll_chk(pollfd* files, nfds_t count, int timeout, size_t room) {
-  return holding({{files, count * sizeof(pollfd)}}, [&] { return real___poll_chk(files, count, timeout, room); });
+  return holding({{files, count * sizeof(pollfd)}},
+                 [&] { return real___poll_chk(files, count, timeout, room); });
 }
 
 static constinit Real<int(pollfd*, nfds_t, const timespec*, const sigset_t*)> real_ppoll("ppoll");
-PAGETRAP_EXPORT int ppoll(pollfd* files, nfds_t count, const timespec* timeout, const sigset_t* mask) {
-  return holding({{files, count * sizeof(pollfd)}, object(timeout), object(mask)}, [&] { return real_ppoll(files, count, timeout, mask); });
+PAGETRAP_EXPORT int ppoll(pollfd* files, nfds_t count, const timespec* timeout,
+                          const sigset_t* mask) {
+  return holding({{files, count * sizeof(pollfd)}, object(timeout), object(mask)},
+                 [&] { return real_ppoll(files, count, timeout, mask); });
 }
 
 static constinit Real<int(int, fd_set*, fd_set*, fd_set*, timeval*)> real_select("select");
 PAGETRAP_EXPORT int select(int count, fd_set* in, fd_set* out, fd_set* other, timeval* timeout) {
-  return holding({object(in), object(out), object(other), object(timeout)}, [&] { return real_select(count, in, out, other, timeout); });
+  return holding({object(in), object(out), object(other), object(timeout)},
+                 [&] { return real_select(count, in, out, other, timeout); });
 }
 
-static constinit Real<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)> real_pselect("pselect");
-PAGETRAP_EXPORT int pselect(int count, fd_set* in, fd_set* out, fd_set* other, const timespec* timeout, const sigset_t* mask) {
-  return holding({object(in), object(out), object(other), object(timeout), object(mask)}, [&] { return real_pselect(count, in, out, other, timeout, mask); });
+static constinit Real<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)>
+    real_pselect("pselect");
+PAGETRAP_EXPORT int pselect(int count, fd_set* in, fd_set* out, fd_set* other,
+                            const timespec* timeout, const sigset_t* mask) {
+  return holding({object(in), object(out), object(other), object(timeout), object(mask)},
+                 [&] { return real_pselect(count, in, out, other, timeout, mask); });
 }
 
 static constinit Real<int(int, epoll_event*, int, int)> real_epoll_wait("epoll_wait");
 PAGETRAP_EXPORT int epoll_wait(int epoll, epoll_event* events, int most, int timeout) {
-  return holding({{events, sizeof(epoll_event) * static_cast<size_t>(most > 0 ? most : 0)}}, [&] { return real_epoll_wait(epoll, events, most, timeout); });
+  return holding({{events, sizeof(epoll_event) * static_cast<size_t>(most > 0 ? most : 0)}},
+                 [&] { return real_epoll_wait(epoll, events, most, timeout); });
 }
 
-static constinit Real<int(int, epoll_event*, int, int, const sigset_t*)> real_epoll_pwait("epoll_pwait");
-PAGETRAP_EXPORT int epoll_pwait(int epoll, epoll_event* events, int most, int timeout, const sigset_t* mask) {
-  return holding({{events, sizeof(epoll_event) * static_cast<size_t>(most > 0 ? most : 0)}, object(mask)}, [&] { return real_epoll_pwait(epoll, events, most, timeout, mask); });
+static constinit Real<int(int, epoll_event*, int, int, const sigset_t*)> real_epoll_pwait(
+    "epoll_pwait");
+PAGETRAP_EXPORT int epoll_pwait(int epoll, epoll_event* events, int most, int timeout,
+                                const sigset_t* mask) {
+  return holding(
+      {{events, sizeof(epoll_event) * static_cast<size_t>(most > 0 ? most : 0)}, object(mask)},
+      [&] { return real_epoll_pwait(epoll, events, most, timeout, mask); });
 }
 
 static constinit Real<int(int, int, int, epoll_event*)> real_epoll_ctl("epoll_ctl");
@@ -161,32 +186,40 @@ PAGETRAP_EXPORT int bind(int socket, const sockaddr* to, socklen_t length) noexc
 
 static constinit Real<int(int, sockaddr*, socklen_t*)> real_accept("accept");
 PAGETRAP_EXPORT int accept(int socket, sockaddr* from, socklen_t* length) {
-  return holding({{from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)}, [&] { return real_accept(socket, from, length); });
+  return holding({{from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
+                 [&] { return real_accept(socket, from, length); });
 }
 
 static constinit Real<int(int, sockaddr*, socklen_t*, int)> real_accept4("accept4");
 PAGETRAP_EXPORT int accept4(int socket, sockaddr* from, socklen_t* length, int flags) {
-  return holding({{from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)}, [&] { return real_accept4(socket, from, length, flags); });
+  return holding({{from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
+                 [&] { return real_accept4(socket, from, length, flags); });
 }
 
 static constinit Real<int(int, sockaddr*, socklen_t*)> real_getsockname("getsockname");
 PAGETRAP_EXPORT int getsockname(int socket, sockaddr* name, socklen_t* length) noexcept {
-  return holding({{name, sizeof(sockaddr_storage)}, object(length)}, [&] { return real_getsockname(socket, name, length); });
+  return holding({{name, sizeof(sockaddr_storage)}, object(length)},
+                 [&] { return real_getsockname(socket, name, length); });
 }
 
 static constinit Real<int(int, sockaddr*, socklen_t*)> real_getpeername("getpeername");
 PAGETRAP_EXPORT int getpeername(int socket, sockaddr* name, socklen_t* length) noexcept {
-  return holding({{name, sizeof(sockaddr_storage)}, object(length)}, [&] { return real_getpeername(socket, name, length); });
+  return holding({{name, sizeof(sockaddr_storage)}, object(length)},
+                 [&] { return real_getpeername(socket, name, length); });
 }
 
 static constinit Real<int(int, int, int, void*, socklen_t*)> real_getsockopt("getsockopt");
-PAGETRAP_EXPORT int getsockopt(int socket, int level, int name, void* value, socklen_t* length) noexcept {
-  return holding({{value, value != nullptr ? 1U : 0U}, object(length)}, [&] { return real_getsockopt(socket, level, name, value, length); });
+PAGETRAP_EXPORT int getsockopt(int socket, int level, int name, void* value,
+                               socklen_t* length) noexcept {
+  return holding({{value, value != nullptr ? 1U : 0U}, object(length)},
+                 [&] { return real_getsockopt(socket, level, name, value, length); });
 }
 
 static constinit Real<int(int, int, int, const void*, socklen_t)> real_setsockopt("setsockopt");
-PAGETRAP_EXPORT int setsockopt(int socket, int level, int name, const void* value, socklen_t length) noexcept {
-  return holding({{value, length}}, [&] { return real_setsockopt(socket, level, name, value, length); });
+PAGETRAP_EXPORT int setsockopt(int socket, int level, int name, const void* value,
+                               socklen_t length) noexcept {
+  return holding({{value, length}},
+                 [&] { return real_setsockopt(socket, level, name, value, length); });
 }
 
 static constinit Real<int(int*)> real_pipe("pipe");
@@ -201,7 +234,8 @@ PAGETRAP_EXPORT int pipe2(int* ends, int flags) noexcept {
 
 static constinit Real<int(int, int, int, int*)> real_socketpair("socketpair");
 PAGETRAP_EXPORT int socketpair(int domain, int type, int protocol, int* ends) noexcept {
-  return holding({{ends, 2 * sizeof(int)}}, [&] { return real_socketpair(domain, type, protocol, ends); });
+  return holding({{ends, 2 * sizeof(int)}},
+                 [&] { return real_socketpair(domain, type, protocol, ends); });
 }
 
 // --- by hand ----------------------------------------------------------------------------------
@@ -235,8 +269,7 @@ ssize_t in_parts(int file, Byte* bytes, size_t size, Call call) {
   size_t done = 0;
   while (done < size) {
     const size_t part = std::min(kPart, size - done);
-    const ssize_t got =
-        holding({{bytes + done, part}}, [&] { return call(bytes + done, part); });
+    const ssize_t got = holding({{bytes + done, part}}, [&] { return call(bytes + done, part); });
     if (got < 0) return done != 0 ? static_cast<ssize_t>(done) : got;
     done += static_cast<size_t>(got);
     if (static_cast<size_t>(got) < part || !whole) break;
@@ -275,10 +308,12 @@ PAGETRAP_EXPORT ssize_t write(int file, const void* from, size_t size) {
                   [&](const char* at, size_t part) { return real_write(file, at, part); });
 }
 PAGETRAP_EXPORT ssize_t readv(int file, const iovec* parts, int count) {
-  return holding(parts_of(parts, count), nullptr, 0, [&] { return real_readv(file, parts, count); });
+  return holding(parts_of(parts, count), nullptr, 0,
+                 [&] { return real_readv(file, parts, count); });
 }
 PAGETRAP_EXPORT ssize_t writev(int file, const iovec* parts, int count) {
-  return holding(parts_of(parts, count), nullptr, 0, [&] { return real_writev(file, parts, count); });
+  return holding(parts_of(parts, count), nullptr, 0,
+                 [&] { return real_writev(file, parts, count); });
 }
 PAGETRAP_EXPORT ssize_t preadv(int file, const iovec* parts, int count, off_t at) {
   return holding(parts_of(parts, count), nullptr, 0,

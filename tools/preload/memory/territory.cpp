@@ -40,12 +40,12 @@ void Territory::lock() noexcept {
 }
 
 bool Territory::reserve(std::size_t wanted, std::size_t least) noexcept {
-  void* const extents =
-      sys::plain_mmap(nullptr, kMostExtents * sizeof(Extent), PROT_READ | PROT_WRITE, kReserved, -1, 0);
+  void* const extents = sys::plain_mmap(nullptr, kMostExtents * sizeof(Extent),
+                                        PROT_READ | PROT_WRITE, kReserved, -1, 0);
   if (extents == MAP_FAILED) return false;
   for (std::size_t size = wanted; size >= least; size /= 2) {
-    void* const memory = sys::plain_mmap(nullptr, size + kMostAlignment, PROT_READ | PROT_WRITE,
-                                         kReserved, -1, 0);
+    void* const memory =
+        sys::plain_mmap(nullptr, size + kMostAlignment, PROT_READ | PROT_WRITE, kReserved, -1, 0);
     if (memory == MAP_FAILED) continue;
     // A huge page would be taken apart by the first eviction in it. EINVAL: there are none.
     static_cast<void>(sys::plain_madvise(memory, size + kMostAlignment, MADV_NOHUGEPAGE));
@@ -92,7 +92,8 @@ std::size_t Territory::first_ending_after(const std::byte* address) const noexce
 
 // What of it is free is free no more. A full table loses addresses, never hands any out twice.
 void Territory::remove(PageRange wanted) noexcept {
-  for (std::size_t i = first_ending_after(wanted.base); i < count_ && free_[i].begin < wanted.end();) {
+  for (std::size_t i = first_ending_after(wanted.base);
+       i < count_ && free_[i].begin < wanted.end();) {
     const Extent found = free_[i];
     taken_.fetch_add(static_cast<std::size_t>(std::min(found.end, wanted.end()) -
                                               std::max(found.begin, wanted.base)),
@@ -111,8 +112,7 @@ std::byte* Territory::take(std::size_t size) noexcept {
   const Locked locked(*this);
   for (std::size_t i = 0; i < count_; ++i) {
     std::byte* const base = aligned(free_[i].begin, alignment);
-    if (base > free_[i].end ||
-        static_cast<std::size_t>(free_[i].end - base) < sized.size_bytes())
+    if (base > free_[i].end || static_cast<std::size_t>(free_[i].end - base) < sized.size_bytes())
       continue;
     remove({base, sized.length});
     return base;

@@ -100,8 +100,8 @@ PAGETRAP_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attr
     start = new (std::nothrow) Start{routine, argument};
   }
   if (start == nullptr) return EAGAIN;
-  const int error = real::pthread_create(
-      thread, attributes, ours ? run_own_thread : run_with_alternate_stack, start);
+  const int error = real::pthread_create(thread, attributes,
+                                         ours ? run_own_thread : run_with_alternate_stack, start);
   if (error != 0) {
     const OwnWork own;
     delete start;

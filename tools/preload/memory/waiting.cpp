@@ -19,12 +19,14 @@ PAGETRAP_EXPORT int sem_wait(sem_t* semaphore) {
 
 static constinit Real<int(sem_t*, const timespec*)> real_sem_timedwait("sem_timedwait");
 PAGETRAP_EXPORT int sem_timedwait(sem_t* semaphore, const timespec* until) {
-  return holding({object(semaphore), object(until)}, [&] { return real_sem_timedwait(semaphore, until); });
+  return holding({object(semaphore), object(until)},
+                 [&] { return real_sem_timedwait(semaphore, until); });
 }
 
 static constinit Real<int(sem_t*, clockid_t, const timespec*)> real_sem_clockwait("sem_clockwait");
 PAGETRAP_EXPORT int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* until) {
-  return holding({object(semaphore), object(until)}, [&] { return real_sem_clockwait(semaphore, clock, until); });
+  return holding({object(semaphore), object(until)},
+                 [&] { return real_sem_clockwait(semaphore, clock, until); });
 }
 
 static constinit Real<int(pthread_barrier_t*)> real_pthread_barrier_wait("pthread_barrier_wait");
@@ -32,19 +34,27 @@ PAGETRAP_EXPORT int pthread_barrier_wait(pthread_barrier_t* barrier) noexcept {
   return holding({object(barrier)}, [&] { return real_pthread_barrier_wait(barrier); });
 }
 
-static constinit Real<int(pthread_cond_t*, pthread_mutex_t*)> real_pthread_cond_wait("pthread_cond_wait", "GLIBC_2.3.2");
+static constinit Real<int(pthread_cond_t*, pthread_mutex_t*)> real_pthread_cond_wait(
+    "pthread_cond_wait", "GLIBC_2.3.2");
 PAGETRAP_EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
-  return holding({object(condition), object(mutex)}, [&] { return real_pthread_cond_wait(condition, mutex); });
+  return holding({object(condition), object(mutex)},
+                 [&] { return real_pthread_cond_wait(condition, mutex); });
 }
 
-static constinit Real<int(pthread_cond_t*, pthread_mutex_t*, const timespec*)> real_pthread_cond_timedwait("pthread_cond_timedwait", "GLIBC_2.3.2");
-PAGETRAP_EXPORT int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* until) {
-  return holding({object(condition), object(mutex), object(until)}, [&] { return real_pthread_cond_timedwait(condition, mutex, until); });
+static constinit Real<int(pthread_cond_t*, pthread_mutex_t*, const timespec*)>
+    real_pthread_cond_timedwait("pthread_cond_timedwait", "GLIBC_2.3.2");
+PAGETRAP_EXPORT int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
+                                           const timespec* until) {
+  return holding({object(condition), object(mutex), object(until)},
+                 [&] { return real_pthread_cond_timedwait(condition, mutex, until); });
 }
 
-static constinit Real<int(pthread_cond_t*, pthread_mutex_t*, clockid_t, const timespec*)> real_pthread_cond_clockwait("pthread_cond_clockwait");
-PAGETRAP_EXPORT int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock, const timespec* until) {
-  return holding({object(condition), object(mutex), object(until)}, [&] { return real_pthread_cond_clockwait(condition, mutex, clock, until); });
+static constinit Real<int(pthread_cond_t*, pthread_mutex_t*, clockid_t, const timespec*)>
+    real_pthread_cond_clockwait("pthread_cond_clockwait");
+PAGETRAP_EXPORT int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
+                                           clockid_t clock, const timespec* until) {
+  return holding({object(condition), object(mutex), object(until)},
+                 [&] { return real_pthread_cond_clockwait(condition, mutex, clock, until); });
 }
 
 static constinit Real<int(pthread_mutex_t*)> real_pthread_mutex_lock("pthread_mutex_lock");
@@ -53,16 +63,22 @@ PAGETRAP_EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
   return holding({object(mutex)}, [&] { return real_pthread_mutex_lock(mutex); });
 }
 
-static constinit Real<int(pthread_mutex_t*, const timespec*)> real_pthread_mutex_timedlock("pthread_mutex_timedlock");
-PAGETRAP_EXPORT int pthread_mutex_timedlock(pthread_mutex_t* mutex, const timespec* until) noexcept {
+static constinit Real<int(pthread_mutex_t*, const timespec*)> real_pthread_mutex_timedlock(
+    "pthread_mutex_timedlock");
+PAGETRAP_EXPORT int pthread_mutex_timedlock(pthread_mutex_t* mutex,
+                                            const timespec* until) noexcept {
   if (const int got = pthread_mutex_trylock(mutex); got != EBUSY) return got;
-  return holding({object(mutex), object(until)}, [&] { return real_pthread_mutex_timedlock(mutex, until); });
+  return holding({object(mutex), object(until)},
+                 [&] { return real_pthread_mutex_timedlock(mutex, until); });
 }
 
-static constinit Real<int(pthread_mutex_t*, clockid_t, const timespec*)> real_pthread_mutex_clocklock("pthread_mutex_clocklock");
-PAGETRAP_EXPORT int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, const timespec* until) noexcept {
+static constinit Real<int(pthread_mutex_t*, clockid_t, const timespec*)>
+    real_pthread_mutex_clocklock("pthread_mutex_clocklock");
+PAGETRAP_EXPORT int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock,
+                                            const timespec* until) noexcept {
   if (const int got = pthread_mutex_trylock(mutex); got != EBUSY) return got;
-  return holding({object(mutex), object(until)}, [&] { return real_pthread_mutex_clocklock(mutex, clock, until); });
+  return holding({object(mutex), object(until)},
+                 [&] { return real_pthread_mutex_clocklock(mutex, clock, until); });
 }
 
 static constinit Real<int(pthread_rwlock_t*)> real_pthread_rwlock_rdlock("pthread_rwlock_rdlock");
