@@ -37,6 +37,8 @@ int plain_mlock(const void* address, std::size_t length) noexcept {
   return static_cast<int>(::syscall(SYS_mlock, address, length));
 }
 
+int plain_mlockall(int flags) noexcept { return static_cast<int>(::syscall(SYS_mlockall, flags)); }
+
 // "size resident shared ...", in pages.
 std::size_t resident_pages() noexcept {
   const int saved = errno;

@@ -18,6 +18,7 @@ PAGETRAP_API void* plain_mremap(void* address, std::size_t from, std::size_t to,
 PAGETRAP_API int plain_madvise(void* address, std::size_t length, int advice) noexcept;
 PAGETRAP_API int plain_mprotect(void* address, std::size_t length, int prot) noexcept;
 PAGETRAP_API int plain_mlock(const void* address, std::size_t length) noexcept;
+PAGETRAP_API int plain_mlockall(int flags) noexcept;
 
 /// Pages of this process in memory, as /proc/self/statm has them; 0 if it cannot be read.
 PAGETRAP_API std::size_t resident_pages() noexcept;

@@ -93,7 +93,7 @@ void array(std::size_t bytes) {
 
 void small_blocks(std::size_t bytes) {
   std::map<std::uint64_t, std::string> all;
-  const std::size_t count = bytes / 256;
+  const std::size_t count = bytes / 512;
   for (std::uint64_t i = 0; i < count; ++i)
     all[i * 7919 % count] = std::string(100 + i % 60, static_cast<char>('a' + i % 26));
   for (std::uint64_t i = 0; i < count; ++i) {
@@ -110,6 +110,7 @@ void threads(std::size_t bytes) {
     std::mutex lock;
     std::condition_variable turn;
     std::uint64_t count = 0;
+    std::atomic<int> finished{0};
   };
   // On the heap: waiting on words that may have been evicted.
   std::vector<std::unique_ptr<Shared>> shared;
@@ -134,6 +135,12 @@ void threads(std::size_t bytes) {
           }
         }
         check_words(mine, 0, words, round, "a thread's words");
+        for (auto& one : shared) {
+          const int goal = static_cast<int>(round * kThreads);
+          if (one->finished.fetch_add(1) + 1 == goal) one->finished.notify_all();
+          for (int seen = one->finished; seen < goal; seen = one->finished)
+            one->finished.wait(seen);
+        }
       });
     }
     for (std::thread& worker : workers) worker.join();
@@ -307,6 +314,12 @@ void mappings(std::size_t bytes) {
   require(madvise(memory, bytes / 4, MADV_DONTNEED) == 0, "madvise");
   for (std::size_t i = 0; i < words / 4; i += 64) require(memory[i] == 0, "dropped", i);
   check_words(memory, words / 4, words, 1, "beside what was dropped");
+  require(madvise(memory + words / 4, bytes / 8, MADV_POPULATE_WRITE) == 0, "populate");
+  check_words(memory, words / 4, words, 1, "after MADV_POPULATE_WRITE");
+  require(mlock(memory + words / 4, 4 * kPage) == 0, "mlock");
+  push_out(bytes);
+  check_words(memory, words / 4, words, 1, "after mlock");
+  require(munlock(memory + words / 4, 4 * kPage) == 0, "munlock");
   // a hole, and memory there again
   require(munmap(memory + words / 2, bytes / 4) == 0, "munmap");
   void* const again = mmap(memory + words / 2, bytes / 4, PROT_READ | PROT_WRITE,

@@ -53,7 +53,8 @@ INSTANTIATE_TEST_SUITE_P(Memory, Workload,
                                                           Setting{"signals", "signals", 0},
                                                           Setting{"nobody", "auto", kNobody}),
                                           testing::Values("array", "small_blocks", "threads",
-                                                          "forks", "system_calls", "mappings",
+                                                          "forks", "forks_among_threads",
+                                                          "system_calls", "mappings",
                                                           "short_threads", "spawns", "noise")),
                          [](const auto& one) {
                            return std::string(std::get<0>(one.param).name) + "_" +

@@ -158,7 +158,17 @@ int advise(void* address, std::size_t length, int advice) noexcept {
     case MADV_NOHUGEPAGE:
     case MADV_COLD:
     case MADV_PAGEOUT:
+    case MADV_DONTFORK:  // a child has more than was asked for, and holes it could not arm
+    case MADV_DOFORK:
+    case MADV_MERGEABLE:
+    case MADV_UNMERGEABLE:
       return 0;
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+      touch(range);
+      return 0;
+    case MADV_WIPEONFORK:
+      return failed(EINVAL);  // as kernels say that do not know it
     default:
       return sys::plain_madvise(address, length, advice);
   }
@@ -209,4 +219,10 @@ PAGETRAP_EXPORT int mlock(const void* address, size_t length) noexcept {
   if (keeper != nullptr && keeper->active())
     pagetrap::preload::touch(pagetrap::pages_covering(address, length));
   return pagetrap::sys::plain_mlock(address, length);
+}
+// It would fill the whole territory.
+PAGETRAP_EXPORT int mlockall(int flags) noexcept {
+  if (keeper == nullptr) return pagetrap::sys::plain_mlockall(flags);
+  errno = EPERM;
+  return -1;
 }

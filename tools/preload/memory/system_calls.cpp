@@ -2,7 +2,7 @@
 // they go straight through.
 //
 // Not covered: what the C library calls by itself, with memory of the program's; ioctl(2) with
-// pointers in structures; syscall(2).
+// pointers in structures; syscall(2), but for futex (waiting.cpp).
 #include <dirent.h>
 #include <poll.h>
 #include <stdio.h>

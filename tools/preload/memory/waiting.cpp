@@ -2,6 +2,8 @@
 // lock that is free is taken without us; waking needs no page.
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include <cerrno>
@@ -9,6 +11,7 @@
 #include "memory/buffers.hpp"
 #include "memory/exported.hpp"
 #include "memory/real_calls.hpp"
+#include "sys/raw_syscall.hpp"
 
 using namespace pagetrap::preload;
 
@@ -91,4 +94,33 @@ static constinit Real<int(pthread_rwlock_t*)> real_pthread_rwlock_wrlock("pthrea
 PAGETRAP_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t* lock) noexcept {
   if (const int got = pthread_rwlock_trywrlock(lock); got != EBUSY) return got;
   return holding({object(lock)}, [&] { return real_pthread_rwlock_wrlock(lock); });
+}
+
+// std::atomic's wait, and allocators and runtimes that wait by themselves. Our own calls come here
+// too, and go straight on.
+PAGETRAP_EXPORT long syscall(long number, ...) noexcept {
+  va_list rest;
+  va_start(rest, number);
+  unsigned long words[6];
+  for (unsigned long& word : words) word = va_arg(rest, unsigned long);
+  va_end(rest);
+  const auto call = [&] {
+    return pagetrap::sys::raw_syscall6(number, words[0], words[1], words[2], words[3], words[4],
+                                       words[5]);
+  };
+  const auto at = [&](int which) { return reinterpret_cast<const void*>(words[which]); };
+  long result = 0;
+  if (number == SYS_futex) {
+    // The fourth word may be a number: then it is no address of ours.
+    result = holding({{at(0), sizeof(int)}, {at(3), sizeof(timespec)}}, call);
+  } else if (number == SYS_getrandom) {
+    result = holding({{at(0), words[1]}}, call);
+  } else {
+    result = call();
+  }
+  if (result > -4096 && result < 0) {
+    errno = static_cast<int>(-result);
+    return -1;
+  }
+  return result;
 }
