@@ -60,7 +60,7 @@ PAGETRAP_EXPORT int execvpe(const char* file, Words words, Words environment) no
 PAGETRAP_EXPORT int posix_spawn(pid_t* child, const char* path,
                                 const posix_spawn_file_actions_t* actions,
                                 const posix_spawnattr_t* attributes, Words words,
-                                Words environment) noexcept {
+                                Words environment) {
   bring(words);
   bring(environment);
   return holding({text(path), object(child)},
@@ -69,7 +69,7 @@ PAGETRAP_EXPORT int posix_spawn(pid_t* child, const char* path,
 PAGETRAP_EXPORT int posix_spawnp(pid_t* child, const char* file,
                                  const posix_spawn_file_actions_t* actions,
                                  const posix_spawnattr_t* attributes, Words words,
-                                 Words environment) noexcept {
+                                 Words environment) {
   bring(words);
   bring(environment);
   return holding({text(file), object(child)},
