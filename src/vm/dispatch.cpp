@@ -143,9 +143,9 @@ FaultKind classify(const RegionState& state, const std::byte* address, bool writ
 
 namespace {
 
-// Regions of the uffd-thread backend, with a protection key, a lift or a tracker, freezable ones,
-// and faults that are traced.
-[[gnu::noinline]] bool dispatch_special(RegionState& state, Fault& fault, int code,
+// Regions of the uffd-thread backend or of adopted memory, with a protection key, a lift or a
+// tracker, freezable ones, and faults that are traced.
+[[gnu::noinline]] bool dispatch_special(RegionState& state, Fault& fault, int signal, int code,
                                         bool present) noexcept PAGETRAP_SIGNAL_SAFE {
   if (!state.range.contains(fault.address)) return fill_hole(state, fault.page);  // lift's window
   if (state.key >= 0 && code == SEGV_PKUERR) return resolve_key_fault(state, fault);
@@ -153,6 +153,11 @@ namespace {
   if (state.operations.id == BackendId::uffd_thread &&
       state.pages.get(fault.address) != PageState::guard)
     return false;
+  // Memory's owner may have changed its rights by mprotect(2): such faults are his.
+  if (!state.owns_memory && signal == SIGSEGV && state.operations.id == BackendId::uffd_inline) {
+    const PageState known = state.pages.get(fault.address);
+    if (known != PageState::guard && known != PageState::none) return false;
+  }
   fault.kind = classify(state, fault.address, fault.write, present);
   const Verdict verdict = deliver(state, fault);
   if (verdict == Verdict::retry && fault.frozen) wait_for_thaw(state);
@@ -164,7 +169,7 @@ namespace {
 
 }  // namespace
 
-[[gnu::hot]] bool dispatch_signal(int code, void* address, void* context) noexcept
+[[gnu::hot]] bool dispatch_signal(int signal, int code, void* address, void* context) noexcept
     PAGETRAP_SIGNAL_SAFE {
   const Pinned pinned = Pinned::find(address);
   RegionState* const state = pinned.get();
@@ -183,7 +188,7 @@ namespace {
   const bool special = state->special || state->frozen.load(std::memory_order_acquire) != 0 ||
                        trace::switched_on(trace::Kind::fault);
   if (special) [[unlikely]] {
-    ours = dispatch_special(*state, fault, code, facts.translated);
+    ours = dispatch_special(*state, fault, signal, code, facts.translated);
   } else {
     fault.kind = kind_of(*state, fault.address, facts.write, facts.translated);
     const HandlerSlot slot = state->current_handler();

@@ -19,7 +19,8 @@ FaultKind classify(const RegionState& state, const std::byte* address, bool writ
                    bool present) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// A synchronous SIGSEGV or SIGBUS at `address` in this thread. False: not ours.
-bool dispatch_signal(int code, void* address, void* context) noexcept PAGETRAP_SIGNAL_SAFE;
+bool dispatch_signal(int signal, int code, void* address, void* context) noexcept
+    PAGETRAP_SIGNAL_SAFE;
 
 /// The calling thread's id, remembered (gettid(2) costs a system call).
 pid_t current_thread() noexcept PAGETRAP_SIGNAL_SAFE;

@@ -180,7 +180,8 @@ void tear_down(RegionState& state) noexcept {
 Result<Region> finish_creation(RegionState* state, Outcome outcome) {
   if (!failed(outcome)) outcome = attach_all(*state);
   state->special = state->liftable || state->tracker != nullptr || state->key >= 0 ||
-                   state->options.freezable || state->operations.id == BackendId::uffd_thread;
+                   state->options.freezable || !state->owns_memory ||
+                   state->operations.id == BackendId::uffd_thread;
   if (!failed(outcome) && !register_region(state))
     outcome = Error{"Region::create", ERANGE, state->range, "beyond 48 bits of address"};
   if (failed(outcome)) {

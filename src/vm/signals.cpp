@@ -119,8 +119,8 @@ bool is_passed_back(const void* context, const void* frame) noexcept PAGETRAP_SI
   const bool passed_back = is_passed_back(context, frame);
   // si_code > 0: raised by the kernel for an access of this thread; else somebody sent it. What is
   // passed back has been looked at already.
-  if (info->si_code > 0 && !passed_back && dispatch_signal(info->si_code, info->si_addr, context))
-      [[likely]]
+  if (info->si_code > 0 && !passed_back &&
+      dispatch_signal(signal, info->si_code, info->si_addr, context)) [[likely]]
     return;
   pass_on(signal, info, context, frame, passed_back);
 }

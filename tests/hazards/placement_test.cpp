@@ -126,5 +126,25 @@ TEST(Placement, CollapsingArmedPagesKeepsThemArmed) {
             }));
 }
 
+// Who mapped memory that a region adopted may change its rights by mprotect(2): what that forbids
+// is his affair, and no fault of the region's that is handled for ever.
+TEST(Placement, RightsThatTheOwnerOfAdoptedMemoryTookAwayAreHis) {
+  for (const BackendId id : {BackendId::uffd_inline, BackendId::uffd_thread}) {
+    if (!capabilities(id, Backing::anonymous).faults.has(FaultKind::missing)) continue;
+    SCOPED_TRACE(name(id));
+    EXPECT_EQ(SIGSEGV, in_child([id] {
+                         std::byte* const page = foreign_pages(1, PROT_READ | PROT_WRITE);
+                         store(page, 1);
+                         Region region =
+                             must(Region::adopt(page_of(page), options_for(id, FaultKind::missing)),
+                                  "adopt");
+                         Opener opener;
+                         must(region.on_fault(Opener::open, &opener), "on_fault");
+                         require(::mprotect(page, page_size(), PROT_READ) == 0, "mprotect");
+                         store(page, 2);
+                       }).signal);
+  }
+}
+
 }  // namespace
 }  // namespace pagetrap::hazards

@@ -72,13 +72,16 @@ struct Place {
   std::string name;  // of the room or area
 };
 
-Place place_of(const fs::path& relative) {
+Place place_of(const fs::path& relative, const Table& table) {
   std::vector<std::string> parts;
   for (const auto& part : relative) parts.push_back(part.string());
   if (parts.size() >= 4 && parts[0] == "include" && parts[1] == "pagetrap") {
     return {Place::Kind::public_header, parts[2]};
   }
   if (parts.size() >= 3 && parts[0] == "src") return {Place::Kind::room_source, parts[1]};
+  if (parts.size() >= 3 && table.areas.contains(parts[0] + "/" + parts[1])) {
+    return {Place::Kind::area, parts[0] + "/" + parts[1]};
+  }
   if (parts.size() >= 2 && parts[0] != "include" && parts[0] != "src") {
     return {Place::Kind::area, parts[0]};
   }
@@ -123,7 +126,9 @@ class Checker {
 
   void check_tree() {
     for (const char* top : {"include", "src"}) check_below(top);
-    for (const auto& [area, permitted] : table_.areas) check_below(area);
+    for (const auto& [area, permitted] : table_.areas) {
+      if (area.find('/') == std::string::npos) check_below(area);  // else with the one around it
+    }
   }
 
  private:
@@ -147,7 +152,7 @@ class Checker {
   void check_file(const fs::path& file) {
     ++files_read_;
     const std::string name = file.string();
-    const Place place = place_of(file);
+    const Place place = place_of(file, table_);
     const bool is_room =
         place.kind == Place::Kind::public_header || place.kind == Place::Kind::room_source;
     const bool has_rules = place.kind == Place::Kind::area || table_.rooms.contains(place.name);
@@ -209,7 +214,7 @@ class Checker {
       }
       return;  // <...> from somewhere else: the system, a library
     }
-    if (const std::string broken = broken_arrow(from, place_of(*target)); !broken.empty()) {
+    if (const std::string broken = broken_arrow(from, place_of(*target, table_)); !broken.empty()) {
       report(file.string(), number, broken + " (" + target->string() + ")");
     }
   }
@@ -222,8 +227,8 @@ class Checker {
       folders.push_back(file.parent_path());
       if (from.kind == Place::Kind::area) {  // tools/pagetrap, tools
         auto second = std::next(file.begin());
-        folders.push_back(fs::path(from.name) / *second);
-        folders.emplace_back(from.name);
+        folders.push_back(*file.begin() / *second);
+        folders.push_back(*file.begin());
       }
     }
     // Also for <>, since our sources are compiled with -I src.
@@ -242,6 +247,7 @@ class Checker {
     if (from.kind == Place::Kind::area) {
       const auto& permitted = table_.areas.at(from.name);
       if (to.kind == Place::Kind::public_header && permitted.contains("public")) return {};
+      if (to.kind == Place::Kind::room_source && permitted.contains(to.name)) return {};
       if (to.kind == Place::Kind::area && (to.name == from.name || permitted.contains(to.name))) {
         return {};
       }

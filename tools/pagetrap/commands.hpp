@@ -50,6 +50,16 @@ int image_verify(const ImageRequest& request);
 int image_merge(const ImageRequest& request);
 int image_extract(const ImageRequest& request);
 
+struct RunRequest {
+  std::string memory;                  // as "64M" or "1G=total"
+  std::string delivery = "auto";       // auto, threads, signals
+  std::string report;                  // at exit: a file, or -; empty: none
+  std::string report_signal = "USR2";  // a name, a number, or none
+  std::vector<std::string> program;
+};
+/// Does not return if the program could be started. Beside ExitCode: 126, 127 as shells do.
+int run(const RunRequest& request);
+
 int version();
 /// As "0.1.0".
 std::string version_text();

@@ -28,7 +28,8 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
     text += error.what();
   }
   return text +
-         "\nCommands: doctor, tour, bench, image, version. `pagetrap COMMAND --help` tells more.\n";
+         "\nCommands: doctor, tour, bench, run, image, version. `pagetrap COMMAND --help` tells "
+         "more.\n";
 }
 
 /// A wrong name would make every command fail in its own way. True if there is none.
@@ -76,6 +77,26 @@ ImageCommands add_image_commands(CLI::App& app, ImageRequest& request) {
   return commands;
 }
 
+CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
+  CLI::App* const command =
+      app.add_subcommand("run", "Run an unmodified program, with a power that it does not know of");
+  command->add_option("--memory", request.memory,
+                      "BYTES[=total]: more of its memory is kept compressed; =total: compressed "
+                      "pages count too. As 64M, 1G");
+  command
+      ->add_option("--delivery", request.delivery,
+                   "Of page faults: threads (system calls are served too), signals, or auto")
+      ->check(CLI::IsMember({"auto", "threads", "signals"}));
+  command->add_option("--report", request.report,
+                      "Append a line to this file at exit; - is standard error");
+  command->add_option(
+      "--report-signal", request.report_signal,
+      "Tell on standard error, or in that file, when it comes; none (default: USR2)");
+  command->add_option("PROGRAM", request.program, "The program and its arguments, after --");
+  command->positionals_at_end();
+  return command;
+}
+
 int parse_and_run(int argc, char** argv) {
   CLI::App app{"Virtual-memory primitives for user programs, after Appel & Li (1991)", "pagetrap"};
   app.require_subcommand(1);
@@ -110,6 +131,9 @@ int parse_and_run(int argc, char** argv) {
                             "Only rows whose id begins so, such as vm.trap");
   bench_command->add_flag("--list", bench_request.list, "Only print the rows' ids");
 
+  RunRequest run_request;
+  const CLI::App* const run_command = add_run_command(app, run_request);
+
   ImageRequest image_request;
   const ImageCommands image_commands = add_image_commands(app, image_request);
 
@@ -126,6 +150,7 @@ int parse_and_run(int argc, char** argv) {
   if (doctor_command->parsed()) return doctor(doctor_options);
   if (tour_command->parsed()) return tour(tour_options);
   if (bench_command->parsed()) return bench(bench_request);
+  if (run_command->parsed()) return run(run_request);
   image_request.has_region = image_commands.extract->count("--region") != 0;
   if (image_commands.inspect->parsed()) return image_inspect(image_request);
   if (image_commands.verify->parsed()) return image_verify(image_request);
