@@ -12,13 +12,13 @@
 #include <pagetrap/core/units.hpp>
 #include <pagetrap/pager/pager.hpp>
 
+#include "../../../../bench/rivals/memory_group.hpp"
+#include "../../../../bench/rivals/zram_swap.hpp"
 #include "../../measure/contained.hpp"
 #include "../../measure/measured.hpp"
 #include "../../text/progress.hpp"
 #include "../../text/screen.hpp"
 #include "../chapter.hpp"
-#include "rivals/memory_group.hpp"
-#include "rivals/zram_swap.hpp"
 #include "searcher.hpp"
 
 namespace pagetrap::tool {
