@@ -214,11 +214,13 @@ PAGETRAP_EXPORT int madvise(void* address, size_t length, int advice) noexcept {
 PAGETRAP_EXPORT int mprotect(void* address, size_t length, int prot) noexcept {
   return pagetrap::preload::protect(address, length, prot);
 }
-// Locked memory is memory that stays.
+// As beyond RLIMIT_MEMLOCK. Locked pages can be neither moved out nor dropped, and a batch of
+// victims with one of them in it would be dropped in part.
 PAGETRAP_EXPORT int mlock(const void* address, size_t length) noexcept {
-  if (keeper != nullptr && keeper->active())
-    pagetrap::preload::touch(pagetrap::pages_covering(address, length));
-  return pagetrap::sys::plain_mlock(address, length);
+  if (!pagetrap::preload::is_ours(address, length))
+    return pagetrap::sys::plain_mlock(address, length);
+  errno = ENOMEM;
+  return -1;
 }
 // It would fill the whole territory.
 PAGETRAP_EXPORT int mlockall(int flags) noexcept {
