@@ -299,10 +299,13 @@ void Eviction::unmap_of(PagedRegion& region, std::size_t first, std::size_t end)
   for (std::size_t i = first; i < end; ++i) {
     Victim& victim = batch_.victims[i];
     if (victim.stays || victim.moved) continue;
-    // The kernel refuses (mlock): the page stays, as clean as it was made.
-    victim.stays = !done;
+    // The kernel refuses one of them (mlock), and may have dropped some before: asked one by one,
+    // the page stays that it refuses, as clean as it was made. Dropping twice is no harm. With
+    // mprotect(2) it is closed all the same, and has to be filled again.
+    victim.stays = !done && !region.memory.discard(region.pages(victim.index, 1)) &&
+                   region.memory.backend() != BackendId::mprotect;
     region.slot(victim.index)
-        .set(done ? PageWord::gone(stamp) : PageWord::resident(victim.frame, false));
+        .set(victim.stays ? PageWord::resident(victim.frame, false) : PageWord::gone(stamp));
   }
 }
 

@@ -1,4 +1,7 @@
 // The budget: how much is resident, at any time, in any circumstance.
+#include <sys/mman.h>
+
+#include <iterator>
 #include <thread>
 
 #include "pager/support.hpp"
@@ -51,6 +54,32 @@ TEST_P(Budget, WrittenPagesComeBack) {
         ASSERT_EQ(words(region)[page * step + i], source.word(page, i));
   }
   EXPECT_LE(region.statistics().resident_pages, 64U);
+}
+
+// A batch of victims with a page among them that the kernel does not give up: the others leave, and
+// that one stays what it is.
+TEST_P(Budget, APageThatIsLockedStaysAndTheOthersLeave) {
+  auto pager = Pager::create({.budget_bytes = bytes(Pages{64})}).value();
+  constexpr std::uint64_t kPages = 1000;
+  auto source = mixed_pages();
+  auto region = Region::create(*pager, bytes(Pages{kPages}), source, options()).value();
+  const std::uint64_t step = words_in_page();
+  constexpr std::uint64_t kLocked[] = {7, 8, 20};
+  for (const std::uint64_t page : kLocked) {
+    ASSERT_EQ(words(region)[page * step], mixed(page * step));
+    if (::mlock2(region.data() + page * page_size(), page_size(), MLOCK_ONFAULT) != 0)
+      GTEST_SKIP() << "mlock2: errno " << errno;
+  }
+  for (std::uint64_t round = 0; round < 3; ++round)
+    for (std::uint64_t page = 0; page < kPages; ++page)
+      for (const std::uint64_t i : {std::uint64_t{0}, step - 1})
+        ASSERT_EQ(words(region)[page * step + i], mixed(page * step + i)) << page;
+  for (const std::uint64_t page : kLocked) {
+    const PageRange locked{region.data() + page * page_size(), Pages{1}};
+    EXPECT_EQ(resident_in(locked), 1U);
+    ::munlock(locked.base, page_size());
+  }
+  EXPECT_LE(region.statistics().resident_pages, 64U + std::size(kLocked));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, Budget, ::testing::ValuesIn(kWays), way_name);

@@ -30,7 +30,7 @@ enum class LiftedPages : std::uint8_t {
 /// While it lives the region faults `missing`. A handler that asked for missing faults decides what
 /// to supply, usually by restore(); without one, or if it did not ask for them, pagetrap restores
 /// the page touched. Faults before lift() has returned wait for it. Reading the window is free.
-/// Rights are not kept: a page that was protected comes back writable.
+/// restore() does not keep rights: a page that was protected comes back writable.
 /// Destruction restores what is left.
 class PAGETRAP_API Lift {
  public:
