@@ -132,11 +132,19 @@ Result<Done> PagedRegion::adopt_resident() {
 
 // --- pins -------------------------------------------------------------------------------------
 
-bool PagedRegion::hold(std::uint64_t index) noexcept {
+bool PagedRegion::hold(std::uint64_t index, bool for_writing) noexcept {
   const Inside inside;
   for (;;) {
     if (!bring(index, Errand::pin)) return false;
-    if (engine.change_pins(*this, index, true)) return true;
+    if (engine.change_pins(*this, index, true)) {
+      while (for_writing && !read_only()) {
+        const PageWord word = slot(index).load();
+        if (word.stage() == Stage::resident && (word.writable() || open_for_writing(index, word)))
+          break;
+        sys::yield();  // flushed, or opened by another thread: a pinned page is there again soon
+      }
+      return true;
+    }
     if (slot(index).load().pins() == PageWord::kMostPins) return false;
   }
 }

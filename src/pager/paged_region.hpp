@@ -83,7 +83,7 @@ class PagedRegion {
   void put_back(std::uint64_t index, PageWord word) noexcept PAGETRAP_SIGNAL_SAFE;
   Result<Done> discard(std::uint64_t first, std::size_t count);
   /// One pin more; brings the page first.
-  bool hold(std::uint64_t index) noexcept;
+  bool hold(std::uint64_t index, bool for_writing) noexcept;
   void let_go(std::uint64_t index) noexcept;
   /// A copy of a page, if it is resident now.
   bool copy_out(std::uint64_t index, std::byte* to) noexcept;

@@ -122,14 +122,14 @@ void Region::sequential(bool on) noexcept {
   if (paged_ != nullptr) paged_->is_sequential.store(on);
 }
 
-Result<Pin> Region::pin(PageRange range) {
+Result<Pin> Region::pin(PageRange range, Access access) {
   if (auto right = check(paged_.get(), range, "pin"); !right) return right.error();
   const std::size_t count = range.length.count();
   const std::uint64_t first = paged_->index_of(range.base);
   if (!paged_->engine.add_pins(*paged_->pool, count))
     return Error{"pager::Region::pin", ENOMEM, range, "the budget is too small to pin so much"};
   for (std::size_t i = 0; i < count; ++i) {
-    if (paged_->hold(first + i)) continue;
+    if (paged_->hold(first + i, access == Access::read_write)) continue;
     const bool poisoned = paged_->slot(first + i).load().stage() == Stage::poisoned;
     for (std::size_t held = 0; held < i; ++held) paged_->let_go(first + held);
     paged_->engine.remove_pins(count);

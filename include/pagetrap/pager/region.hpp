@@ -135,9 +135,11 @@ class PAGETRAP_API Region {
   /// Read ahead from the first fault on, and make pages that were passed the next victims.
   void sequential(bool on) noexcept;
 
-  /// Hold `range` in memory. Errors  ENOMEM: the budget or the limit is too small for what is
-  /// pinned; EIO and others: the source's own.
-  Result<Pin> pin(PageRange range);
+  /// Hold `range` in memory. `access`  read_write: and writable, so that a system call may write
+  /// there that would fail on a page whose first write is trapped (not where all pages are
+  /// read-only: pure sources); pages count as written. Errors  ENOMEM: the budget or the limit is
+  /// too small for what is pinned; EIO and others: the source's own.
+  Result<Pin> pin(PageRange range, Access access = Access::read_write);
 
   /// Write back all pages that may have been written, and keep them. Writes that go on meanwhile
   /// may or may not be included. Errors  the first of the source's; others are tried all the same.

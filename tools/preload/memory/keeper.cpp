@@ -192,7 +192,8 @@ void Keeper::adopt(void* self) {
   *mine.region_ = std::move(*adopted);
   for (Restricted& restricted : *mine.restrictions_) {
     // What cannot be pinned is copied out instead of moved, which its rights allow.
-    if (auto pin = mine.region_->pin(restricted.range)) restricted.pin = std::move(*pin);
+    if (auto pin = mine.region_->pin(restricted.range, Access::read))
+      restricted.pin = std::move(*pin);
   }
   if (mine.by_signals_.load()) hold_calls_under_way(mine);
   mine.adoption_ = {};
@@ -235,7 +236,7 @@ int Keeper::restrict_to(PageRange range, int prot) noexcept {
   const std::lock_guard guard(restrictions_lock_);
   Restricted restricted{range, {}};
   if (active()) {
-    if (auto pin = region_->pin(range)) restricted.pin = std::move(*pin);
+    if (auto pin = region_->pin(range, Access::read)) restricted.pin = std::move(*pin);
   }
   if (sys::plain_mprotect(range.base, range.size_bytes(), prot) != 0) return errno;
   try {
