@@ -12,6 +12,7 @@
 
 #include <pagetrap/vm/freeze.hpp>
 
+#include "checkpoint/checkpointer.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/time_slice.hpp"
 
@@ -141,9 +142,14 @@ Result<Done> Save::give_back() noexcept {
   join_workers();
   is_cut_ = false;
   Result<Done> finished = Done{};
-  for (const Part& part : parts_) {
-    if (part.territory->units() == 0) continue;
-    if (const auto done = part.territory->method().finish(); !done) finished = done;
+  {
+    // A child would have half an end: pages that are back, and a region that is still lifted. (The
+    // cut holds the arenas' locks, for which fork() waits as well.)
+    const auto no_fork = fork_waits();
+    for (const Part& part : parts_) {
+      if (part.territory->units() == 0) continue;
+      if (const auto done = part.territory->method().finish(); !done) finished = done;
+    }
   }
   for (const Part& part : parts_) part.territory->end_save();
   set_phase(Phase::over);

@@ -302,7 +302,11 @@ TEST_P(Saves, ForksAllThroughASave) {
         if (heap_[k] != pattern(k)) ::_exit(1);
       for (std::size_t k = 0; k < kHeap; k += page_size()) heap_[k] = 3;
       auto own = file_sink(folder_.file("child.ckpt"));
-      if (!own || !checkpointer_->checkpoint(**own)) ::_exit(2);
+      if (!own) ::_exit(2);
+      if (const auto saved = checkpointer_->checkpoint(**own); !saved) {
+        std::fprintf(stderr, "child: %s\n", describe(saved.error()).c_str());
+        ::_exit(4);
+      }
       ::_exit(heap_[page_size()] == 3 ? 0 : 3);
     }
     int status = 0;
