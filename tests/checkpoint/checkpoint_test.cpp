@@ -197,8 +197,8 @@ TEST_P(Saves, AfterManyRefusalsNothingIsTakenForProtected) {
 
 // The end of a lift that is refused is made up for before the next cut.
 TEST_P(Saves, AnEndThatIsRefusedIsTriedAgain) {
-  for (const int skip : {0, 1, 2, 3, 5, 8, 13}) {
-    sys::inject(sys::Call::pagemap_scan, ENOMEM, skip, 1000);
+  for (const unsigned skip : {0U, 1U, 2U, 3U, 5U, 8U, 13U}) {
+    sys::inject(sys::Call::pagemap_scan, ENOMEM, static_cast<int>(skip), 1000);
     static_cast<void>(save(folder_.file("a.ckpt")));
     sys::inject(sys::Call::none, 0);
     ASSERT_TRUE(heap_is_whole()) << skip;
