@@ -9,6 +9,7 @@
 #include "checkpoint/lazy_load.hpp"
 #include "checkpoint/save.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/thread_state.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -421,15 +422,27 @@ void Territory::end_lazy() noexcept {
 
 Verdict Territory::on_fault(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   auto& territory = *static_cast<Territory*>(self);
-  if (Save* const save = territory.save_.load(std::memory_order_seq_cst))
-    return territory.during_save(*save, fault);
-  if (LazyLoad* const load = territory.lazy_.load(std::memory_order_seq_cst))
-    return load->on_fault(fault);
-  const std::size_t unit = territory.unit_of(fault.page.base);
-  const UnitState now = territory.state(unit);
+  if (fault.context == nullptr || territory.cut() == Cut::protection_key)
+    return territory.answer(fault);
+  // RACE a cut waits for handlers that have begun. A signal's handler that interrupted this one and
+  // touched the heap would wait for the cut. (A freeze needs its own signal to come through.)
+  sys::AllSignalsBlocked no_handlers(sys::AllSignalsBlocked::But::faults);
+  no_handlers.leave_to_sigreturn();
+  return territory.answer(fault);
+}
+
+Verdict Territory::answer(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (Save* const save = save_.load(std::memory_order_seq_cst)) return during_save(*save, fault);
+  if (LazyLoad* const load = lazy_.load(std::memory_order_seq_cst)) return load->on_fault(fault);
+  return before_the_cut(fault);
+}
+
+Verdict Territory::before_the_cut(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::size_t unit = unit_of(fault.page.base);
+  const UnitState now = state(unit);
   if (now == UnitState::clean || now == UnitState::armed)
-    return territory.reopen(territory.protected_around(unit, now, fault), fault);
-  return territory.serve(fault);
+    return reopen(protected_around(unit, now, fault), fault);
+  return serve(fault);
 }
 
 // Nothing of a save is at this page: a page nobody ever wrote, or one that was opened meanwhile.
@@ -520,7 +533,14 @@ Verdict Territory::resolved_by_copy(const Fault& fault) noexcept PAGETRAP_SIGNAL
 Verdict Territory::during_save(Save& save, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   const bool in_thread = fault.context != nullptr;
   // Nobody goes on before the last region is cut: see docs/design/checkpoint.md, "Exactly".
-  if (!save.wait_for_cut(*this, in_thread)) return Verdict::retry;
+  if (!save.wait_for_cut(*this, in_thread)) {
+    // A signal came between the fault and the handler that blocks them: the cut waits for the fault
+    // that it interrupted, so this access is before it.
+    const UnitState now = state(unit_of(fault.page.base));
+    const bool is_before = in_thread && sys::this_thread().handler_depth > 1 &&
+                           now != UnitState::pending && now != UnitState::claimed;
+    return is_before ? before_the_cut(fault) : Verdict::retry;
+  }
   save.count_fault();
   if (std::size_t piece = 0; is_away(fault.page.base, piece)) return fetch(save, piece, in_thread);
   if (!extent_.contains(fault.page.base)) return serve(fault);

@@ -146,6 +146,8 @@ class Territory {
  private:
   Territory(std::string name, Region region, const Shape& shape);
   static Verdict on_fault(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
+  Verdict before_the_cut(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
+  Verdict answer(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
   Verdict during_save(Save& save, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
   Verdict fetch(Save& save, std::size_t piece, bool in_thread) noexcept PAGETRAP_SIGNAL_SAFE;
   std::uint32_t say_that_we_wait() noexcept PAGETRAP_SIGNAL_SAFE;
