@@ -13,6 +13,7 @@
 
 #include "checkpoint/heaps.hpp"
 #include "checkpoint/questions.hpp"
+#include "harness/text_files.hpp"
 
 namespace pagetrap::bench {
 
@@ -20,21 +21,8 @@ namespace {
 
 /// Text files of the machine one after the other, each once: how many bytes.
 std::size_t fill_with_text(std::byte* heap, std::size_t size_bytes) {
-  namespace fs = std::filesystem;
-  std::vector<fs::path> files;
-  for (const char* const folder : {"/usr/include", "/usr/share/doc"}) {
-    std::error_code error;
-    for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
-         entry.increment(error)) {
-      std::error_code ignored;
-      if (entry->is_regular_file(ignored) && !entry->is_symlink(ignored) &&
-          entry->path().extension() != ".gz" && entry->path().extension() != ".png")
-        files.push_back(entry->path());
-    }
-  }
-  std::sort(files.begin(), files.end());
   std::size_t filled = 0;
-  for (const fs::path& path : files) {
+  for (const std::filesystem::path& path : text_files()) {
     std::ifstream file(path, std::ios::binary);
     file.read(reinterpret_cast<char*>(heap + filled),
               static_cast<std::streamsize>(size_bytes - filled));

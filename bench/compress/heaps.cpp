@@ -8,30 +8,20 @@
 #include <random>
 #include <string_view>
 
+#include "harness/text_files.hpp"
+
 namespace pagetrap::bench {
 
 namespace {
 
 /// Lines of the text of this machine, from files all over it.
 std::vector<std::string> lines(std::size_t wanted_bytes) {
-  namespace fs = std::filesystem;
-  std::vector<fs::path> files;
-  for (const char* const folder : {"/usr/share/doc", "/usr/include"}) {
-    std::error_code error;
-    for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
-         entry.increment(error)) {
-      std::error_code ignored;
-      if (entry->is_regular_file(ignored) && !entry->is_symlink(ignored) &&
-          entry->path().extension() != ".gz" && entry->path().extension() != ".png")
-        files.push_back(entry->path());
-    }
-  }
-  std::sort(files.begin(), files.end());
+  std::vector<std::filesystem::path> files = text_files();
   std::mt19937_64 random(1);
   std::shuffle(files.begin(), files.end(), random);
   std::vector<std::string> found;
   std::size_t bytes = 0;
-  for (const fs::path& path : files) {
+  for (const std::filesystem::path& path : files) {
     std::ifstream file(path, std::ios::binary);
     std::string line;
     // A little of each, so that no single large file rules.

@@ -1,6 +1,5 @@
 #include "checkpoint/lazy_load.hpp"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,8 +8,8 @@
 #include <system_error>
 
 #include <pagetrap/core/signal_safe_text.hpp>
-#include <pagetrap/vm/freeze.hpp>
 
+#include "checkpoint/no_signals.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/time_slice.hpp"
 
@@ -41,24 +40,6 @@ Result<Done> place(const Chain& chain, const ChainBlock& block, const std::byte*
   }
   return Done{};
 }
-
-// Threads of ours take none of the program's signals.
-class NoSignals {
- public:
-  NoSignals() {
-    sigset_t blocked;
-    ::sigfillset(&blocked);
-    for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, freeze_signal()})
-      ::sigdelset(&blocked, taken);
-    ::pthread_sigmask(SIG_SETMASK, &blocked, &old_);
-  }
-  ~NoSignals() { ::pthread_sigmask(SIG_SETMASK, &old_, nullptr); }
-  NoSignals(const NoSignals&) = delete;
-  NoSignals& operator=(const NoSignals&) = delete;
-
- private:
-  sigset_t old_;
-};
 
 }  // namespace
 

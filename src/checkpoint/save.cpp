@@ -1,6 +1,5 @@
 #include "checkpoint/save.hpp"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,9 +9,8 @@
 #include <new>
 #include <system_error>
 
-#include <pagetrap/vm/freeze.hpp>
-
 #include "checkpoint/checkpointer.hpp"
+#include "checkpoint/no_signals.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/time_slice.hpp"
 
@@ -61,13 +59,7 @@ Result<Done> Save::prepare() {
   pool_.emplace(std::move(*pool));
   own_buffers_->make_ready(own);
   pool_->make_ready(kReady);
-  // The program's signals are for its own threads; broadcasts must reach all.
-  sigset_t blocked;
-  sigset_t old;
-  ::sigfillset(&blocked);
-  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, freeze_signal()})
-    ::sigdelset(&blocked, taken);
-  ::pthread_sigmask(SIG_SETMASK, &blocked, &old);
+  const NoSignals none;
   Result<Done> outcome = Done{};
   try {
     while (workers_.size() < settings_.threads) {
@@ -79,7 +71,6 @@ Result<Done> Save::prepare() {
   } catch (const std::bad_alloc&) {
     outcome = Error{"Checkpointer: threads that save", ENOMEM};
   }
-  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
   return outcome;
 }
 
@@ -308,6 +299,10 @@ Result<Done> Save::copy_unit(Territory& territory, std::size_t unit, Buffer& buf
 // Of units that were written since the parent: the pages that are as they were. Of all units of a
 // full image: notes what they are. A unit is whole in one buffer.
 void Save::leave_out_unchanged(Buffer& buffer) {
+  const auto filled = std::span(buffer.runs).first(buffer.run_count);
+  if (std::none_of(filled.begin(), filled.end(),
+                   [this](const BlockRun& run) { return parts_[run.region].territory->keeps(); }))
+    return;              // nobody compares
   std::size_t kept = 0;  // bytes
   std::size_t from = 0;
   std::array<BlockRun, kMaxBlockPages> runs;
@@ -318,7 +313,7 @@ void Save::leave_out_unchanged(Buffer& buffer) {
   const auto end_unit = [&] {
     if (!changed) last_territory->cool(last_unit);
   };
-  for (const BlockRun& run : std::span(buffer.runs).first(buffer.run_count)) {
+  for (const BlockRun& run : filled) {
     Territory& territory = *parts_[run.region].territory;
     for (std::uint32_t i = 0; i < run.pages; ++i, from += page_size()) {
       const std::uint64_t page = run.first_page + i;
