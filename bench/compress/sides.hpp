@@ -1,6 +1,7 @@
 // The two sides of the rows against zram: the same array in as many bytes, everything counted.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -59,7 +60,11 @@ class ZramSide {
 void interleave_with_zram(const Effort& effort, Report& report, const std::function<double()>& ours,
                           ZramSide& rival);
 
-/// What the pager keeps for each page beside its budget: page words, frames, records.
-inline constexpr std::size_t kBookkeeping = 9 + 48 + 16;
+/// What the pager keeps beside its budget: a word and a record for each page of the array, a frame
+/// for each that is in memory, at most `total_bytes` of them.
+inline std::size_t bookkeeping_bytes(std::size_t array_bytes, std::size_t total_bytes) {
+  return array_bytes / page_size() * (9 + 16) +
+         std::min(array_bytes, total_bytes) / page_size() * 48;
+}
 
 }  // namespace pagetrap::bench

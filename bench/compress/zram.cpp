@@ -71,7 +71,7 @@ void measure(const Effort& effort, Report& report, const Plan& plan, Measure mea
       report.skip("the kernel killed the rival: out of memory in its group, with swap free");
   const std::size_t total = rival.total_bytes();
   report.parameter("rival_total_share", static_cast<double>(total) / static_cast<double>(size));
-  CompressedSide ours(report, size, total - size / page_size() * kBookkeeping, 0);
+  CompressedSide ours(report, size, total - bookkeeping_bytes(size, total), 0);
   Walk walk(ours.data(), size, plan.order, plan.writes_percent, draws);
   walk.build();
   ours.warm_up([&] { static_cast<void>(walk.run(plan.operations)); });

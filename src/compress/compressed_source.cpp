@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "sys/company.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -41,6 +42,15 @@ void CompressedSourceState::let_go(Record& record) noexcept PAGETRAP_SIGNAL_SAFE
   stored_pages.fetch_sub(1, std::memory_order_relaxed);
 }
 
+void CompressedSourceState::put_in_place(Record& record, const StoredPage& stored) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  const Whose whose = record.whose;
+  let_go(record);
+  record.set(stored);
+  record.whose = whose;
+  stored_pages.fetch_add(1, std::memory_order_relaxed);
+}
+
 Error CompressedSourceState::replace(Record& record, std::span<const std::byte> page,
                                      std::uint64_t hash) noexcept PAGETRAP_SIGNAL_SAFE {
   auto made = store.store_hashed(page, hash);
@@ -50,11 +60,7 @@ Error CompressedSourceState::replace(Record& record, std::span<const std::byte> 
     made = store.store_hashed(page, hash);
   }
   if (!made) return made.error();
-  const Whose whose = record.whose;
-  let_go(record);
-  record.set(*made);
-  record.whose = whose;
-  stored_pages.fetch_add(1, std::memory_order_relaxed);
+  put_in_place(record, *made);
   return {};
 }
 
@@ -87,8 +93,12 @@ void CompressedSourceState::learn_from(std::span<const std::byte> page) {
   if (++lessons_taken < lessons_wanted) return;
   try {
     learning = std::make_unique<std::thread>([this] {
-      const auto done = store.train({lessons.data(), lessons_wanted * page_size()});
+      const sys::OwnThread own;
+      const std::span<const std::byte> seen{lessons.data(), lessons_wanted * page_size()};
+      const auto done = store.train(seen);
       learnt.store(bool(done), std::memory_order_relaxed);
+      // Where that is not worth it, what grows cold goes without.
+      if (chill_after != 0) static_cast<void>(store.train(seen, Tier::cold));
       lessons.reset();
       lessons_over.store(true, std::memory_order_release);
     });
@@ -107,6 +117,8 @@ Result<std::unique_ptr<CompressedSource>> CompressedSource::create(
   if (options.retain_least > options.retain_first || options.retain_first > options.retain_most ||
       options.retain_most > 16)
     return Error{"CompressedSource::create", EINVAL, {}, "retain_ is least, first, most of 16"};
+  if (options.chill_after >= kOldest || options.spill_after >= kOldest)
+    return Error{"CompressedSource::create", EINVAL, {}, "chill_after, spill_after are at most 14"};
   const bool spills = options.store.spill_bytes != 0;
   options.store.signals_blocked = true;  // by the pager, and by us in the calls that are ours
   if (options.store.budget_bytes == 0) {
@@ -131,6 +143,8 @@ Result<std::unique_ptr<CompressedSource>> CompressedSource::create(
   state.retain_most = options.retain_most;
   state.lessons = std::move(*lessons);
   state.lessons_wanted = options.learn_from_pages;
+  state.chill_after = options.chill_after;
+  state.spill_after = spills ? options.spill_after : 0;
   return source;
 }
 
@@ -214,6 +228,7 @@ pager::Transfer CompressedSource::write_back(std::span<const pager::PageRef> pag
     if (record.whose == Whose::program)
       state_->arrived_pages.fetch_sub(1, std::memory_order_relaxed);
     record.whose = Whose::ours;
+    record.age = 0;
     state_->mark(record, Copy::none);
     ++transfer.done;
   }
@@ -236,27 +251,44 @@ void CompressedSource::forget(std::uint64_t first, std::size_t count) noexcept
   }
 }
 
-// RACE the page is written back between its snapshot and this: then what is stored is the only
-// copy, `whose` says so, and an older snapshot must not replace it. RACE it is written back and has
-// arrived again meanwhile: what is stored is a retained copy, and an old one costs a compression at
-// worst.
+// The page's lock is not held while it is compressed: a fault on another page may want it.
+//
+// RACE the page is written back between its snapshot and the end of this: then what is stored is
+// the only copy, `whose` says so, and an older snapshot must not replace it. RACE it is written
+// back and has arrived again meanwhile: what is stored is a retained copy, and an old one costs a
+// compression at worst.
+void CompressedSourceState::prepare(std::uint64_t index, std::span<const std::byte> page) noexcept {
+  const std::uint64_t hash = store.hash(page);
+  const auto is_wanted = [&](const Record& record) noexcept {
+    const bool equal = record.page_class != PageClass::none && record.hash == hash;
+    return record.whose == Whose::program && !equal;
+  };
+  {
+    const Held held(lock_of(index));
+    if (!is_wanted(record(index))) return;
+  }
+  const auto made = store.store_hashed(page, hash);
+  if (!made) return;  // no room is no harm: write_back() will see to it
+  {
+    const Held held(lock_of(index));
+    Record& now = record(index);
+    if (is_wanted(now)) {
+      put_in_place(now, *made);
+      mark(now, Copy::prepared);
+      prepared.fetch_add(1, std::memory_order_relaxed);
+      return;
+    }
+  }
+  static_cast<void>(store.release(*made));  // it is there: we have just made it
+}
+
 void CompressedSource::prepare(std::span<const pager::PageRef> snapshots) noexcept {
   const sys::AllSignalsBlocked blocked(sys::AllSignalsBlocked::But::faults);
   for (const pager::PageRef& page : snapshots) {
-    const std::uint64_t hash = state_->store.hash(span_of(page));
-    {
-      const Held held(state_->lock_of(page.index));
-      CompressedSourceState::Record& record = state_->record(page.index);
-      const bool equal = record.page_class != PageClass::none && record.hash == hash;
-      // No room is no harm: write_back() will see to it.
-      if (record.whose == Whose::program && !equal &&
-          state_->replace(record, span_of(page), hash).number == 0) {
-        state_->mark(record, Copy::prepared);
-        state_->prepared.fetch_add(1, std::memory_order_relaxed);
-      }
-    }
+    state_->prepare(page.index, span_of(page));
     state_->learn_from(span_of(page));
   }
+  state_->age(snapshots.size());
   static_cast<void>(state_->store.compact(4));  // a little now and then is enough
 }
 
@@ -298,12 +330,7 @@ Result<Done> for_ours(CompressedSourceState& state, std::uint64_t first, std::si
 
 Result<Done> CompressedSource::chill(std::uint64_t first, std::size_t count) {
   return for_ours(*state_, first, count, [this](CompressedSourceState::Record& record) -> Error {
-    if (record.page_class != PageClass::compressed) return {};
-    const auto made = state_->store.again(record.stored(), Tier::cold);
-    if (!made) return made.error();
-    static_cast<void>(state_->store.release(record.stored()));
-    record.set(*made);
-    return {};
+    return record.page_class == PageClass::compressed ? state_->chill(record) : Error{};
   });
 }
 
@@ -328,6 +355,8 @@ CompressedSourceStatistics CompressedSource::statistics() const {
   all.unchanged = state_->unchanged.load();
   all.prepared = state_->prepared.load();
   all.let_go = state_->given_up.load();
+  all.chilled = state_->chilled.load();
+  all.aged_out = state_->aged_out.load();
   all.learnt = state_->learnt.load();
   all.lessons_over = state_->lessons_over.load();
   return all;

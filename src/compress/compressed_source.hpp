@@ -31,6 +31,8 @@ enum class Copy : std::uint8_t {
   prepared,  // since its snapshot was taken
 };
 
+inline constexpr unsigned kOldest = 15;
+
 struct CompressedSourceState {
   CompressedSourceState(PageStore made, sys::Mapping table, std::size_t count)
       : store(std::move(made)), records(std::move(table)), pages(count) {}
@@ -41,7 +43,8 @@ struct CompressedSourceState {
     std::uint32_t blob;
     PageClass page_class;
     std::uint8_t codec;
-    Whose whose;
+    Whose whose : 4;
+    std::uint8_t age : 4;  // of ours: times that the sweep has passed by, see ageing.cpp
     Copy copy;
 
     [[nodiscard]] StoredPage stored() const noexcept PAGETRAP_SIGNAL_SAFE {
@@ -72,12 +75,19 @@ struct CompressedSourceState {
   // All with the page's lock held.
   void let_go(Record& record) noexcept PAGETRAP_SIGNAL_SAFE;
   void mark(Record& record, Copy copy) noexcept PAGETRAP_SIGNAL_SAFE;
+  void put_in_place(Record& record, const StoredPage& stored) noexcept PAGETRAP_SIGNAL_SAFE;
   Error replace(Record& record, std::span<const std::byte> page, std::uint64_t hash) noexcept
       PAGETRAP_SIGNAL_SAFE;
 
   [[nodiscard]] bool may_retain_more() noexcept PAGETRAP_SIGNAL_SAFE;
   void adapt() noexcept PAGETRAP_SIGNAL_SAFE;
+
+  // Of the helper thread.
+  void prepare(std::uint64_t index, std::span<const std::byte> snapshot) noexcept;
   void learn_from(std::span<const std::byte> page);
+  void age(std::size_t pages_past) noexcept;
+  /// Ours, and compressed by the warm codec: by the cold one. With the page's lock held.
+  Error chill(Record& record) noexcept;
 
   PageStore store;
   sys::Mapping records;
@@ -104,6 +114,11 @@ struct CompressedSourceState {
   std::size_t lessons_wanted = 0;
   std::size_t lessons_taken = 0;
   std::size_t snapshots_seen = 0;
+  std::size_t sweep = 0;  // the next page to look at
+  unsigned chill_after = 0;
+  unsigned spill_after = 0;
+  std::atomic<std::uint64_t> chilled{0};
+  std::atomic<std::uint64_t> aged_out{0};
   std::unique_ptr<std::thread> learning;
   std::atomic<bool> learnt{false};
   std::atomic<bool> lessons_over{false};

@@ -48,11 +48,13 @@ void Engine::give_back_room(Pool& pool, std::size_t pages) noexcept PAGETRAP_SIG
 
 std::size_t Engine::batch_for(const Pool& pool) const noexcept PAGETRAP_SIGNAL_SAFE {
   const std::size_t room = std::min(allowed_pages(), pool.limit.load(std::memory_order_relaxed));
-  if (pool.stores.load(std::memory_order_relaxed))
-    return std::clamp<std::size_t>(room / 8, 1, options.eviction_batch);
-  // Nothing but the interruption of the other CPUs costs anything then: 25 us in a virtual machine.
-  const std::size_t most = std::min(8 * options.eviction_batch, kMostAtOnce);
-  return std::clamp<std::size_t>(room / 4, 1, most);
+  // Frozen one by one, pages interrupt the other CPUs one by one.
+  const bool one_by_one = !alone.load(std::memory_order_relaxed);
+  const bool stores = pool.stores.load(std::memory_order_relaxed);
+  if (stores && one_by_one) return std::clamp<std::size_t>(room / 8, 1, options.eviction_batch);
+  // Little but the one interruption costs anything then: 25 us in a virtual machine.
+  const std::size_t most = std::min((stores ? 4 : 8) * options.eviction_batch, kMostAtOnce);
+  return std::clamp<std::size_t>(room / (stores ? 8 : 4), 1, most);
 }
 
 // The pool that is over its own limit; else, if the whole budget is short, the faulting one unless

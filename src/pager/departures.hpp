@@ -25,7 +25,8 @@ struct Victim {
   PageWord word;               // what it was when it was taken
   std::byte* bytes = nullptr;  // where its contents are; null: they need not be stored
   bool moved = false;          // the region has it no more; else unmapped at the end
-  bool stays = false;          // taken back, or refused
+  bool stays = false;          // taken back, refused, or postponed
+  bool is_next = false;        // postponed: soon a victim again
 };
 
 class Staging;

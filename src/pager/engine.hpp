@@ -116,6 +116,8 @@ class Engine {
   Frames frames;
   SpinLock lock;
   Helper helper{*this};
+  /// What the last eviction found: no other thread of the program could run. A hint to the next.
+  std::atomic<bool> alone{false};
 
  private:
   friend class Eviction;

@@ -13,6 +13,7 @@
 #include "pager/engine.hpp"
 #include "pager/gate.hpp"
 #include "pager/paged_region.hpp"
+#include "sys/company.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -42,8 +43,10 @@ class Eviction {
   void stage() noexcept PAGETRAP_SIGNAL_SAFE;
   std::size_t move_run(std::size_t first) noexcept PAGETRAP_SIGNAL_SAFE;
   void copy_in_place(std::size_t which) noexcept PAGETRAP_SIGNAL_SAFE;
+  void leave_in_place(Victim& victim) noexcept PAGETRAP_SIGNAL_SAFE;
   void store() noexcept PAGETRAP_SIGNAL_SAFE;
   void store_pages(PagedRegion& region, std::size_t pages) noexcept PAGETRAP_SIGNAL_SAFE;
+  void postpone(std::size_t next, std::size_t pages) noexcept PAGETRAP_SIGNAL_SAFE;
   void refuse(Victim& victim, const Error& error) noexcept PAGETRAP_SIGNAL_SAFE;
   void part() noexcept PAGETRAP_SIGNAL_SAFE;
   void unmap() noexcept PAGETRAP_SIGNAL_SAFE;
@@ -55,11 +58,13 @@ class Eviction {
 
   Engine& engine_;
   const bool keeps_;
+  bool alone_ = false;  // no other thread of the program can run: pages stay as they are mapped
   const Departures::Taken taken_;
   Batch& batch_;
   std::size_t count_ = 0;
-  std::size_t staged_;     // staging pages in use
-  std::size_t moved_ = 0;  // of them, by this eviction
+  std::size_t staged_;       // staging pages in use
+  std::size_t moved_ = 0;    // of them, by this eviction
+  std::size_t changed_ = 0;  // stored, and not as they were before
   std::size_t refused_ = 0;
 };
 
@@ -197,10 +202,21 @@ void Eviction::copy_in_place(std::size_t which) noexcept PAGETRAP_SIGNAL_SAFE {
   victim.bytes = taken_.copy(which);
 }
 
+// Nobody can write the page while this thread is here: it is stored from its place. (The program
+// pins what the kernel may write to at any time, io_uring's buffers: see Region::pin.)
+void Eviction::leave_in_place(Victim& victim) noexcept PAGETRAP_SIGNAL_SAFE {
+  engine_.frames[victim.frame].staged.store(Frame::in_place(), std::memory_order_relaxed);
+  victim.bytes = victim.region->pages(victim.index, 1).base;
+}
+
 void Eviction::stage() noexcept PAGETRAP_SIGNAL_SAFE {
   for (std::size_t next = 0; next < count_;) {
     if (!must_be_stored(batch_.victims[next])) {
       ++next;
+      continue;
+    }
+    if (alone_) {
+      leave_in_place(batch_.victims[next++]);
       continue;
     }
     const bool moves = !keeps_ && batch_.victims[next].word.writable();
@@ -228,18 +244,32 @@ void Eviction::store() noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 void Eviction::store_pages(PagedRegion& region, std::size_t pages) noexcept PAGETRAP_SIGNAL_SAFE {
+  constexpr std::size_t kSlice = 4;
   for (std::size_t next = 0; next < pages;) {
-    const auto rest = std::span<const PageRef>(batch_.pages).subspan(next, pages - next);
+    if (alone_ && changed_ >= engine_.options.eviction_batch) return postpone(next, pages);
+    const std::size_t most = alone_ ? std::min(kSlice, pages - next) : pages - next;
+    const auto rest = std::span<const PageRef>(batch_.pages).subspan(next, most);
     const Transfer transfer = region.source.write_back(rest);
     count(region.tally.unchanged, transfer.unchanged);
+    changed_ += transfer.done - std::min(transfer.done, transfer.unchanged);
     next += std::min(transfer.done, rest.size());
-    if (transfer.done >= rest.size()) break;
+    if (transfer.done >= rest.size()) continue;
     Error error = transfer.error;
     if (error.number == 0) error = Error{"Source::write_back", EIO, {}, "did less than all"};
     refuse(batch_.victims[batch_.which[next]], error);
     ++next;
   }
   engine_.count_source_bytes(region.source_bytes, region.source.memory_bytes());
+}
+
+// One fault has stored enough. The others are next, and prepared by then; nobody has seen them go.
+void Eviction::postpone(std::size_t next, std::size_t pages) noexcept PAGETRAP_SIGNAL_SAFE {
+  for (; next < pages; ++next) {
+    Victim& victim = batch_.victims[batch_.which[next]];
+    victim.region->slot(victim.index).set(victim.word);
+    victim.stays = true;
+    victim.is_next = true;
+  }
 }
 
 // The page stays, as written as before.
@@ -305,7 +335,8 @@ void Eviction::unmap_of(PagedRegion& region, std::size_t first, std::size_t end)
     victim.stays = !done && !region.memory.discard(region.pages(victim.index, 1)) &&
                    region.memory.backend() != BackendId::mprotect;
     region.slot(victim.index)
-        .set(victim.stays ? PageWord::resident(victim.frame, false) : PageWord::gone(stamp));
+        .set(victim.stays ? PageWord::resident(victim.frame, alone_ && victim.word.writable())
+                          : PageWord::gone(stamp));
   }
 }
 
@@ -360,7 +391,8 @@ EvictionCount Eviction::finish() noexcept PAGETRAP_SIGNAL_SAFE {
       if (victim.stays) {
         engine_.frames[victim.frame].in_hand = false;
         if (victim.region->slot(victim.index).load().pins() != 0) continue;  // in no list
-        victim.pool->policy->on_event(engine_.frames, victim.frame, FrameEvent::kept);
+        victim.pool->policy->on_event(engine_.frames, victim.frame,
+                                      victim.is_next ? FrameEvent::dont_need : FrameEvent::kept);
       } else {
         engine_.frames.give_back(victim.frame);
       }
@@ -378,6 +410,10 @@ EvictionCount Eviction::finish() noexcept PAGETRAP_SIGNAL_SAFE {
 EvictionCount Eviction::run() noexcept PAGETRAP_SIGNAL_SAFE {
   if (count_ == 0) return {};
   if (staged_ + count_ > kMostAtOnce) clear_staging();
+  const bool alone = sys::alone();
+  if (alone != engine_.alone.load(std::memory_order_relaxed))
+    engine_.alone.store(alone, std::memory_order_relaxed);
+  alone_ = alone && !keeps_;
   sort();
   stage();
   store();

@@ -14,6 +14,7 @@
 #include "pager/fill.hpp"
 #include "pager/gate.hpp"
 #include "pager/paged_region.hpp"
+#include "sys/company.hpp"
 #include "sys/relax.hpp"
 
 namespace pagetrap {
@@ -182,6 +183,7 @@ bool Helper::is_rung_soon(std::uint32_t rung) const noexcept {
 }
 
 void Helper::serve() noexcept {
+  const sys::OwnThread own;
   looks_before_sleep_ = std::thread::hardware_concurrency() > 1 ? 1000 : 0;  // 50 us
   while (!stopping_.load()) {
     const std::uint32_t rung = bell_.load(std::memory_order_seq_cst);

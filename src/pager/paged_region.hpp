@@ -71,7 +71,8 @@ class PagedRegion {
 
   /// Pages that are filled now are mapped writable although nobody has written them yet.
   [[nodiscard]] bool opens_at_once(std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE {
-    return traits.finds_changes && openings.next(count);
+    return traits.finds_changes &&
+           (engine.alone.load(std::memory_order_relaxed) || openings.next(count));
   }
   [[nodiscard]] bool read_only() const noexcept PAGETRAP_SIGNAL_SAFE { return traits.pure; }
 

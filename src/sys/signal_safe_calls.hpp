@@ -103,6 +103,8 @@ PAGETRAP_API int write_all(int descriptor, const char* from, std::size_t length)
 // --- threads and signals ----------------------------------------------------------------------
 PAGETRAP_API pid_t thread_id() noexcept PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API pid_t process_id() noexcept PAGETRAP_SIGNAL_SAFE;
+/// How many threads this process has, workers of the kernel's (io_uring) included; 0: no /proc.
+PAGETRAP_API unsigned threads_of_process() noexcept PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API void yield() noexcept PAGETRAP_SIGNAL_SAFE;
 /// Waits while `word` is `expected`, at most `nanoseconds` (0: without limit). Returns on wake,
 /// timeout, a signal or a changed word alike: the caller looks again.

@@ -183,6 +183,55 @@ TEST_F(Source, ChillsAndSpills) {
   EXPECT_EQ(source_->chill(0, 1 << 20).error().number, EINVAL);
 }
 
+/// As many pages leave as the sources below have.
+void pass_a_round(CompressedSource& source, const Bytes& page) {
+  const std::size_t pages = 1_MiB / page_size();
+  for (std::size_t i = 0; i < pages; ++i) {
+    const PageRef ref{pages - 1, const_cast<std::byte*>(page.data())};
+    source.prepare(std::span(&ref, 1));
+  }
+}
+
+TEST_F(Source, WhatStaysAwayGrowsCold) {
+  source_ = CompressedSource::create(1_MiB, no_lessons()).value();
+  for (std::uint64_t i = 0; i < 20; ++i) write(i, text(i));
+  const std::size_t warm = source_->store().statistics().blob_bytes;
+  for (int round = 0; round < 2; ++round) pass_a_round(*source_, text(50));
+  EXPECT_EQ(source_->statistics().chilled, 0U);
+  // This one has been in memory meanwhile.
+  EXPECT_EQ(fill(7), text(7));
+  source_->arrived(7, 1);
+  write(7, text(7));
+  pass_a_round(*source_, text(50));
+  EXPECT_EQ(source_->statistics().chilled, 19U);
+  EXPECT_LT(source_->store().statistics().blob_bytes, warm * 95 / 100);
+  for (int round = 0; round < 3; ++round) pass_a_round(*source_, text(50));
+  EXPECT_EQ(source_->statistics().chilled, 20U) << "each once";
+  for (std::uint64_t i = 0; i < 20; ++i) EXPECT_EQ(fill(i), text(i)) << i;
+  EXPECT_EQ(source_->store().statistics().damaged, 0U);
+}
+
+TEST_F(Source, AndGoesToTheFile) {
+  CompressedSourceOptions options = no_lessons();
+  options.store.spill_bytes = 1_MiB;
+  source_ = CompressedSource::create(1_MiB, std::move(options)).value();
+  for (std::uint64_t i = 0; i < 20; ++i) write(i, text(i));
+  for (int round = 0; round < 6; ++round) pass_a_round(*source_, text(50));
+  EXPECT_EQ(source_->statistics().aged_out, 20U);
+  EXPECT_EQ(source_->store().statistics().spilled_pages, 20U);
+  for (std::uint64_t i = 0; i < 20; ++i) EXPECT_EQ(fill(i), text(i)) << i;
+}
+
+TEST_F(Source, NothingAgesWhereNobodyWantsIt) {
+  CompressedSourceOptions options = no_lessons();
+  options.chill_after = 0;
+  source_ = CompressedSource::create(1_MiB, std::move(options)).value();
+  for (std::uint64_t i = 0; i < 20; ++i) write(i, text(i));
+  for (int round = 0; round < 16; ++round) pass_a_round(*source_, text(50));
+  EXPECT_EQ(source_->statistics().chilled, 0U);
+  EXPECT_EQ(source_->statistics().aged_out, 0U);
+}
+
 TEST(Sources, RefuseNonsense) {
   EXPECT_EQ(CompressedSource::create(0).error().number, EINVAL);
   CompressedSourceOptions options;

@@ -88,7 +88,8 @@ TEST_P(Hints, DontNeedGoesFirst) {
     static_cast<void>(words(paged)[page * words_in_page()]);
   EXPECT_FALSE(is_resident(paged, 100));
   EXPECT_FALSE(is_resident(paged, 115));
-  EXPECT_TRUE(is_resident(paged, 0));
+  // Of the others no more than the rest of a batch.
+  EXPECT_GE(resident_in(part(paged, 0, 100)), 84U);
   EXPECT_TRUE(is_resident(paged, 127));
 }
 

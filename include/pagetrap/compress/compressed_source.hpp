@@ -34,6 +34,11 @@ struct CompressedSourceOptions {
   unsigned retain_least = 0;
   unsigned retain_first = 4;
   unsigned retain_most = 8;
+  /// Pages grow older with each time that as many pages have left memory as the region has. Those
+  /// of this age, 1 to 14, are compressed again by the cold codec, and go to the store's file if it
+  /// has one: by the pager's helper thread, a page for each that leaves. 0: never.
+  unsigned chill_after = 3;
+  unsigned spill_after = 6;
 };
 
 struct CompressedSourceStatistics {
@@ -45,6 +50,8 @@ struct CompressedSourceStatistics {
   std::uint64_t unchanged = 0;  // of these
   std::uint64_t prepared = 0;   // compressed by the helper thread, before they came back
   std::uint64_t let_go = 0;     // copies of pages in memory, given up
+  std::uint64_t chilled = 0;    // for their age, to the cold codec
+  std::uint64_t aged_out = 0;   // for their age, to the file
   bool learnt = false;          // a dictionary
   bool lessons_over = false;    // learnt, or it is not worth it
 };

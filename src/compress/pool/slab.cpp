@@ -26,6 +26,8 @@ constexpr std::uint32_t kSegment = kSecond - 1;
 // A piece of less is not worth its entry.
 constexpr std::size_t kSmallestPiece = 64;
 
+constexpr std::uint32_t kMostSpares = 8;
+
 // Ids take address space only: enough for blobs of a hundredth of a page.
 constexpr std::size_t kSmallest = 40;
 
@@ -184,7 +186,7 @@ bool Slab::place(std::size_t length, Place& place) noexcept PAGETRAP_SIGNAL_SAFE
     // Remainders add up where blobs are of few lengths (three raw pages to a segment of four, and
     // no more): once they do, blobs are put into them in two pieces.
     const std::size_t in_use = in_use_ * Segment::size_bytes();
-    const bool much = slack() > Segment::size_bytes() + in_use / 64;
+    const bool much = slack() > Segment::size_bytes() + in_use / 40;
     if (much && split(length, true, place)) return true;
     place.segment = fresh_segment();
     if (place.segment != Bins::kNone) return true;
@@ -267,8 +269,12 @@ bool Slab::write(std::uint32_t blob, const Place& place, std::span<const std::by
 // --- segments ---------------------------------------------------------------------------------
 
 std::uint32_t Slab::fresh_segment() noexcept PAGETRAP_SIGNAL_SAFE {
-  std::uint32_t index = std::exchange(spare_, Bins::kNone);
-  if (index == Bins::kNone) {
+  std::uint32_t index = Bins::kNone;
+  if (spares_ != 0) {
+    index = spares_ - 1;
+    spares_ = states()[index].next;
+    --spare_count_;
+  } else {
     if (!budget_->take(Segment::size_bytes())) return Bins::kNone;
     if (free_segments_ != 0) {
       index = free_segments_ - 1;
@@ -328,12 +334,15 @@ std::size_t Slab::remove(std::uint32_t index, std::uint32_t blob) noexcept PAGET
   return length;
 }
 
-/// An empty segment, which is in no bin, gives its memory back, but for one.
+/// An empty segment, which is in no bin, gives its memory back, but for a few: that interrupts the
+/// other CPUs of the process.
 void Slab::retire(std::uint32_t index) noexcept PAGETRAP_SIGNAL_SAFE {
   if (index == victim_) victim_ = Bins::kNone;
   --in_use_;
-  if (spare_ == Bins::kNone) {
-    spare_ = index;
+  if (spare_count_ < std::min(kMostSpares, 1 + in_use_ / 256)) {
+    states()[index].next = spares_;
+    spares_ = index + 1;
+    ++spare_count_;
     return;
   }
   const PageRange memory{segments_.data() + index * Segment::size_bytes(), Segment::kPages};
@@ -370,9 +379,9 @@ bool Slab::step() noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 bool Slab::choose_victim() noexcept PAGETRAP_SIGNAL_SAFE {
-  // Less than a segment and 1% of the rest are remainders that nothing fits into.
+  // The less may be free, the more is moved for each byte that is freed.
   const std::size_t in_use = in_use_ * Segment::size_bytes();
-  if (in_use_ < 2 || slack() < Segment::size_bytes() + in_use / 100) return false;
+  if (in_use_ < 2 || slack() < Segment::size_bytes() + in_use / 45) return false;
   victim_ = bins().most();
   if (victim_ == Bins::kNone) return false;
   bins().remove(states(), victim_);

@@ -127,9 +127,10 @@ class Slab {
   std::uint32_t max_blobs_ = 0;
   std::uint32_t ever_segments_ = 0;  // the first so many have been used at some time
   std::uint32_t ever_blobs_ = 0;
-  std::uint32_t free_segments_ = 0;     // a list: index + 1
-  std::uint32_t free_ids_ = 0;          // a list: id + 1
-  std::uint32_t spare_ = Bins::kNone;   // one that is empty and has its memory
+  std::uint32_t free_segments_ = 0;  // a list: index + 1
+  std::uint32_t free_ids_ = 0;       // a list: id + 1
+  std::uint32_t spares_ = 0;         // a list of empty ones that have their memory: index + 1
+  std::uint32_t spare_count_ = 0;
   std::uint32_t victim_ = Bins::kNone;  // one that is being emptied: in no bin
   std::uint32_t in_use_ = 0;            // segments with blobs
   std::size_t filled_ = 0;              // bytes of these: pieces and their entries

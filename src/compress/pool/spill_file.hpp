@@ -49,7 +49,7 @@ class SpillFile {
 
  private:
   static constexpr std::size_t kStep = 256;
-  static constexpr std::size_t kSlots = kChunk / kStep;  // at most
+  static constexpr std::uint32_t kSlots = kChunk / kStep;  // at most
   static constexpr std::size_t kClasses = 17 * 1024 / kStep;
 
   struct Chunk {
