@@ -228,7 +228,10 @@ Result<Done> CheckpointerState::save_locked(Sink& sink, const SaveOptions& save_
   info.created_ns = now_ns();
   auto writer = ImageWriter::begin(sink, info);
   if (!writer) return writer.error();
-  Save save(parts(incremental), settings, **writer);
+  // Not on this thread's stack: in a child of fork() that may be the stack of another thread by the
+  // time that the save is abandoned there, and so forgotten.
+  const auto made = std::make_unique<Save>(parts(incremental), settings, **writer);
+  Save& save = *made;
   if (const auto ready = save.prepare(); !ready) return ready;
 
   if (!incremental)

@@ -186,7 +186,7 @@ bool Slab::place(std::size_t length, Place& place) noexcept PAGETRAP_SIGNAL_SAFE
     // Remainders add up where blobs are of few lengths (three raw pages to a segment of four, and
     // no more): once they do, blobs are put into them in two pieces.
     const std::size_t in_use = in_use_ * Segment::size_bytes();
-    const bool much = slack() > Segment::size_bytes() + in_use / 40;
+    const bool much = slack() > Segment::size_bytes() + in_use / 64;
     if (much && split(length, true, place)) return true;
     place.segment = fresh_segment();
     if (place.segment != Bins::kNone) return true;
@@ -339,7 +339,7 @@ std::size_t Slab::remove(std::uint32_t index, std::uint32_t blob) noexcept PAGET
 void Slab::retire(std::uint32_t index) noexcept PAGETRAP_SIGNAL_SAFE {
   if (index == victim_) victim_ = Bins::kNone;
   --in_use_;
-  if (spare_count_ < std::min(kMostSpares, 1 + in_use_ / 256)) {
+  if (spare_count_ < std::min(kMostSpares, 1 + in_use_ / 512)) {
     states()[index].next = spares_;
     spares_ = index + 1;
     ++spare_count_;
@@ -381,7 +381,7 @@ bool Slab::step() noexcept PAGETRAP_SIGNAL_SAFE {
 bool Slab::choose_victim() noexcept PAGETRAP_SIGNAL_SAFE {
   // The less may be free, the more is moved for each byte that is freed.
   const std::size_t in_use = in_use_ * Segment::size_bytes();
-  if (in_use_ < 2 || slack() < Segment::size_bytes() + in_use / 45) return false;
+  if (in_use_ < 2 || slack() < Segment::size_bytes() + in_use / 80) return false;
   victim_ = bins().most();
   if (victim_ == Bins::kNone) return false;
   bins().remove(states(), victim_);
