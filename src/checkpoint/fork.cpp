@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <filesystem>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -51,6 +52,8 @@ void in_child() {
   for (CheckpointerState* const state : fork_list().all) {
     if (Save* const save = state->running.exchange(nullptr)) save->abandon_in_child();
     state->last = {};
+    // The thread that saved may have been changing the list: it is forgotten, not destroyed.
+    new (&state->last_files) std::vector<std::filesystem::path>;
     // A thread that was changing a unit's state is not here: none is known to be protected.
     for (const auto& territory : state->territories) territory->forget_images();
     // Whoever held these is not here, nor the thread of the series.
