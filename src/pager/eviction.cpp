@@ -58,6 +58,7 @@ class Eviction {
 
   Engine& engine_;
   const bool keeps_;
+  bool for_a_fault_ = false;  // that wants room, not these pages gone
   bool alone_ = false;  // no other thread of the program can run: pages stay as they are mapped
   const Departures::Taken taken_;
   Batch& batch_;
@@ -92,6 +93,7 @@ bool Eviction::claim(FrameId frame) noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 void Eviction::take(Pool& pool, std::size_t wanted) noexcept PAGETRAP_SIGNAL_SAFE {
+  for_a_fault_ = true;
   wanted = std::min(wanted, kMostAtOnce);
   const Locked locked(engine_.lock);
   if (pool.policy == nullptr) return;
@@ -210,6 +212,12 @@ void Eviction::leave_in_place(Victim& victim) noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 void Eviction::stage() noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto all = victims();
+  if (std::none_of(all.begin(), all.end(), must_be_stored)) return;
+  const bool alone = sys::alone();
+  if (alone != engine_.alone.load(std::memory_order_relaxed))
+    engine_.alone.store(alone, std::memory_order_relaxed);
+  alone_ = alone && !keeps_;
   for (std::size_t next = 0; next < count_;) {
     if (!must_be_stored(batch_.victims[next])) {
       ++next;
@@ -246,7 +254,8 @@ void Eviction::store() noexcept PAGETRAP_SIGNAL_SAFE {
 void Eviction::store_pages(PagedRegion& region, std::size_t pages) noexcept PAGETRAP_SIGNAL_SAFE {
   constexpr std::size_t kSlice = 4;
   for (std::size_t next = 0; next < pages;) {
-    if (alone_ && changed_ >= engine_.options.eviction_batch) return postpone(next, pages);
+    if (alone_ && for_a_fault_ && changed_ >= engine_.options.eviction_batch)
+      return postpone(next, pages);
     const std::size_t most = alone_ ? std::min(kSlice, pages - next) : pages - next;
     const auto rest = std::span<const PageRef>(batch_.pages).subspan(next, most);
     const Transfer transfer = region.source.write_back(rest);
@@ -410,10 +419,6 @@ EvictionCount Eviction::finish() noexcept PAGETRAP_SIGNAL_SAFE {
 EvictionCount Eviction::run() noexcept PAGETRAP_SIGNAL_SAFE {
   if (count_ == 0) return {};
   if (staged_ + count_ > kMostAtOnce) clear_staging();
-  const bool alone = sys::alone();
-  if (alone != engine_.alone.load(std::memory_order_relaxed))
-    engine_.alone.store(alone, std::memory_order_relaxed);
-  alone_ = alone && !keeps_;
   sort();
   stage();
   store();
