@@ -71,6 +71,10 @@ Result<Done> Save::prepare() {
   } catch (const std::bad_alloc&) {
     outcome = Error{"Checkpointer: threads that save", ENOMEM};
   }
+  // A thread that begins may need malloc (sanitizers, thread-locals), whose lock a signal's handler
+  // that waits for a page to be saved may hold.
+  for (std::uint32_t begun = 0; (begun = begun_.load(std::memory_order_acquire)) < workers_.size();)
+    sys::futex_wait(begun_, begun);
   return outcome;
 }
 
@@ -481,6 +485,8 @@ bool Save::work_once(Buffer& buffer) {
 
 void Save::work(Buffer& buffer) noexcept {
   sys::ask_for_short_turns();
+  begun_.fetch_add(1, std::memory_order_release);
+  sys::futex_wake_all(begun_);
   for (;;) {
     const std::uint32_t now = phase_.load(std::memory_order_seq_cst);
     if (now == static_cast<std::uint32_t>(Phase::over)) return;

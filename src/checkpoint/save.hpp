@@ -119,6 +119,7 @@ class Save {
   std::optional<BufferPool> pool_;         // for units saved by faulting threads
   std::optional<BufferPool> own_buffers_;  // one for each worker
   std::vector<std::thread> workers_;
+  std::atomic<std::uint32_t> begun_{0};  // of them
   ImageWriter& writer_;
   std::mutex progress_lock_;
 

@@ -124,7 +124,9 @@ class PAGETRAP_API Checkpointer {
 
   /// Adds memory that somebody else mapped: private anonymous memory, whole pages. It must outlive
   /// this object. Its cut is write_protect, whatever the arenas' is. Where system calls are not
-  /// served it is always saved whole.
+  /// served it is always saved whole. Not the memory that malloc keeps its own lists in: the
+  /// threads that save use malloc, and would wait for a thread that holds its lock and waits for
+  /// them.
   Result<Done> add_region(const std::string& name, PageRange range);
 
   void set_hooks(Hooks hooks);
