@@ -92,7 +92,8 @@ void add_python(Questions& questions) {
        .unit = "ns",
        .target = 0.5,
        .measure = measure,
-       .scheduling = Scheduling::fair_group});
+       .scheduling = Scheduling::fair_group,
+       .bound = "a fault wakes a handler thread, often on another CPU (`--delivery threads`)"});
 }
 
 }  // namespace pagetrap::bench

@@ -30,28 +30,30 @@ class Database {
     check(sqlite_.config(Sqlite::kConfigPageCache, memory, slot, static_cast<int>(slots_)),
           "configure");
     check(sqlite_.open(":memory:", &database_), "open");
-    run_all("PRAGMA page_size = 4096; CREATE TABLE lines(id INTEGER PRIMARY KEY, a TEXT, b TEXT)");
+    run_all(
+        "PRAGMA page_size = 4096; CREATE TABLE users(id INTEGER PRIMARY KEY, name TEXT, about "
+        "TEXT)");
   }
 
-  /// As many rows as there is room for.
+  /// As many rows as there is room for, half a kilobyte of JSON in each.
   void fill(const std::vector<std::string>& text) {
-    sqlite3_stmt* const insert = prepare("INSERT INTO lines VALUES(?1, ?2, ?3)");
+    sqlite3_stmt* const insert = prepare("INSERT INTO users VALUES(?1, ?2, ?3)");
     sqlite3_stmt* const pages = prepare("PRAGMA page_count");
     run_all("BEGIN");
     std::mt19937_64 random(4);
     constexpr std::size_t kSpare = 64;  // what statements take for a while, and the next rows
     for (bool room = true; room;) {
       for (int i = 0; i < 100; ++i, ++rows_) {
-        const std::string& first = text[random() % text.size()];
-        const std::string& second = text[random() % text.size()];
+        const std::string name = "user " + std::to_string(rows_);
+        const std::string about = json_value(text, rows_, random);
         check(sqlite_.bind_integer(insert, 1, static_cast<long long>(rows_)), "bind");
-        check(sqlite_.bind_text(insert, 2, first.data(), static_cast<int>(first.size()), nullptr),
+        check(sqlite_.bind_text(insert, 2, name.data(), static_cast<int>(name.size()), nullptr),
               "bind");
-        check(sqlite_.bind_text(insert, 3, second.data(), static_cast<int>(second.size()), nullptr),
+        check(sqlite_.bind_text(insert, 3, about.data(), static_cast<int>(about.size()), nullptr),
               "bind");
         if (sqlite_.step(insert) != Sqlite::kDone) throw std::runtime_error("SQLite: insert");
         check(sqlite_.reset(insert), "reset");
-        lengths_.push_back(static_cast<std::uint16_t>(first.size() + second.size()));
+        lengths_.push_back(static_cast<std::uint16_t>(name.size() + about.size()));
       }
       if (sqlite_.step(pages) != Sqlite::kRow) throw std::runtime_error("SQLite: page_count");
       room = static_cast<std::size_t>(sqlite_.column_integer(pages, 0)) + kSpare < slots_;
@@ -62,7 +64,7 @@ class Database {
     int highest = 0;
     check(sqlite_.status(Sqlite::kStatusPageCacheOverflow, &now, &highest, 0), "status");
     if (now != 0) throw std::runtime_error("SQLite has pages outside of the memory it was given");
-    select_ = prepare("SELECT a, b FROM lines WHERE id = ?1");
+    select_ = prepare("SELECT name, about FROM users WHERE id = ?1");
   }
 
   /// Nanoseconds for each of so many.
@@ -109,20 +111,29 @@ void measure(const Effort& effort, Report& report) {
   pin_to_cpu(0);
   Sqlite sqlite;
   if (!sqlite.open_library()) report.skip("SQLite is not installed (tools/install-rivals)");
-  const auto text = text_lines(32_MiB);
+  const auto text = text_lines(16_MiB);
   if (text.size() < kEnoughLines) report.skip("not enough text in /usr/include and /usr/share/doc");
   const std::size_t size = effort.quick ? 64_MiB : 192_MiB;
   const std::size_t operations = 4'000;
   report.parameter("memory_bytes", static_cast<double>(size));
-  ZramSide rival(report, size, 0.5, [&]() -> Peer::Batch {
+  const auto make = [&]() -> Peer::Batch {
     const auto memory = std::make_shared<Mapping>(size);
     const auto database = std::make_shared<Database>(sqlite, memory->data(), size);
     database->fill(text);
     return [memory, database] { return database->select(operations); };
-  });
-  double ignored = 0;
-  for (int i = 0; i < 3; ++i)
-    if (!rival.measure(ignored)) report.skip(kKilled);
+  };
+  // The kernel kills some of them at their first selects.
+  constexpr int kMostStarts = 4;
+  std::unique_ptr<ZramSide> living;
+  for (int killed = 0; living == nullptr; ++killed) {
+    if (killed == kMostStarts) report.skip(kKilled);
+    living = std::make_unique<ZramSide>(report, size, 0.5, make);
+    double ignored = 0;
+    for (int i = 0; i < 3 && living != nullptr; ++i)
+      if (!living->measure(ignored)) living.reset();
+    if (living != nullptr && killed > 0) report.parameter("rival_killed_before", killed);
+  }
+  ZramSide& rival = *living;
   const std::size_t total = rival.total_bytes();
   report.parameter("rival_total_share", static_cast<double>(total) / static_cast<double>(size));
   CompressedSide ours(report, size, total - size / page_size() * kBookkeeping, 0);
@@ -146,7 +157,9 @@ void add_sqlite(Questions& questions) {
        .rival = "the same in plain memory, zram (LZ4) swap, as many bytes in all",
        .unit = "ns",
        .target = 0.35,
-       .measure = measure});
+       .measure = measure,
+       .bound = "SQLite writes to each page that it reads: a second fault, and a page that leaves "
+                "by a move with a TLB shootdown of its own"});
 }
 
 }  // namespace pagetrap::bench

@@ -11,6 +11,8 @@
 #include <fstream>
 #include <system_error>
 
+#include "harness/cpus.hpp"
+
 namespace pagetrap::bench {
 
 namespace {
@@ -96,6 +98,8 @@ int Program::wait() {
   reaped_ = true;
   return WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
 }
+
+void Program::pin_to_cpu(int index) const { pin_thread_to_cpu(process_, index); }
 
 std::size_t Program::memory_bytes() const {
   std::ifstream status("/proc/" + std::to_string(process_) + "/status");

@@ -30,6 +30,9 @@ class Program {
   [[nodiscard]] bool runs();
   /// Waits for its end: its exit status, or 128 and the signal that killed it.
   int wait();
+  /// Its first thread, as pin_to_cpu() does it for the calling one. Threads it has already stay
+  /// free.
+  void pin_to_cpu(int index) const;
   /// What the kernel counts as its anonymous memory, in RAM.
   [[nodiscard]] std::size_t memory_bytes() const;
 
