@@ -35,7 +35,7 @@ class Database {
         "TEXT)");
   }
 
-  /// As many rows as there is room for, half a kilobyte of JSON in each.
+  /// As many rows as there is room for, a few hundred bytes of JSON in each.
   void fill(const std::vector<std::string>& text) {
     sqlite3_stmt* const insert = prepare("INSERT INTO users VALUES(?1, ?2, ?3)");
     sqlite3_stmt* const pages = prepare("PRAGMA page_count");
