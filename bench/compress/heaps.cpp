@@ -3,38 +3,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <random>
 #include <string_view>
 
-#include "harness/text_files.hpp"
+#include "compress/text.hpp"
 
 namespace pagetrap::bench {
 
 namespace {
-
-/// Lines of the text of this machine, from files all over it.
-std::vector<std::string> lines(std::size_t wanted_bytes) {
-  std::vector<std::filesystem::path> files = text_files();
-  std::mt19937_64 random(1);
-  std::shuffle(files.begin(), files.end(), random);
-  std::vector<std::string> found;
-  std::size_t bytes = 0;
-  for (const std::filesystem::path& path : files) {
-    std::ifstream file(path, std::ios::binary);
-    std::string line;
-    // A little of each, so that no single large file rules.
-    for (unsigned i = 0; i < 2000 && std::getline(file, line); ++i) {
-      if (line.size() < 8) continue;
-      if (line.size() > 300) line.resize(300);
-      bytes += line.size();
-      found.push_back(line);
-    }
-    if (bytes >= wanted_bytes) break;
-  }
-  return found;
-}
 
 /// Appends as a malloc would lay things out: a size before each block, blocks in steps of 16.
 class Heap {
@@ -89,28 +65,6 @@ std::vector<std::byte> text_table(const std::vector<std::string>& text, std::siz
   return heap.take();
 }
 
-std::string json(const std::vector<std::string>& text, std::uint64_t id, std::mt19937_64& random) {
-  const auto word = [&] {
-    const std::string& line = text[random() % text.size()];
-    std::string letters;
-    for (const char c : line)
-      if ((c >= 'a' && c <= 'z') || c == '-') letters += c;
-    return letters.substr(0, 4 + random() % 12);
-  };
-  std::string value =
-      "{\"id\":" + std::to_string(id) + ",\"user\":\"" + word() + "\",\"email\":\"" + word() +
-      "@example.org\",\"created\":\"2025-" + std::to_string(1 + random() % 12) + "-" +
-      std::to_string(1 + random() % 28) + "T" + std::to_string(random() % 24) + ":" +
-      std::to_string(random() % 60) +
-      ":00Z\",\"score\":" + std::to_string(static_cast<double>(random() % 100'000) / 997) +
-      ",\"active\":" + (random() % 2 == 0 ? "true" : "false") + ",\"tags\":[\"" + word() + "\",\"" +
-      word() + "\"],\"bio\":\"";
-  for (unsigned i = 0; i < 1 + random() % 6; ++i)
-    for (const char c : text[random() % text.size()])
-      value += c == '"' || c == '\\' || c == '\t' ? ' ' : c;
-  return value + "\"}";
-}
-
 /// A cache's heap: entries, keys and values in blocks of their own.
 std::vector<std::byte> json_cache(const std::vector<std::string>& text, std::size_t size_bytes) {
   struct Entry {
@@ -121,7 +75,7 @@ std::vector<std::byte> json_cache(const std::vector<std::string>& text, std::siz
   std::uint64_t last = 0;
   for (std::uint64_t id = 1'000'000; heap.size() < size_bytes; ++id) {
     const std::string key = "user:" + std::to_string(id);
-    const std::string value = json(text, id, random);
+    const std::string value = json_value(text, id, random);
     const Entry entry{heap.add(key.c_str(), key.size() + 1),
                       heap.add(value.c_str(), value.size() + 1), last};
     last = heap.add(&entry, sizeof entry);
@@ -166,8 +120,8 @@ std::vector<std::byte> database(const std::vector<std::string>& text, std::size_
 }  // namespace
 
 std::vector<HeapImage> text_heaps(std::size_t size_bytes) {
-  const std::vector<std::string> text = lines(size_bytes);
-  if (text.size() < 20'000) return {};
+  const std::vector<std::string> text = text_lines(size_bytes);
+  if (text.size() < kEnoughLines) return {};
   return {{"text", text_table(text, size_bytes)},
           {"json", json_cache(text, size_bytes)},
           {"sqlite", database(text, size_bytes)}};

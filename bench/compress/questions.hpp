@@ -14,6 +14,9 @@ Questions compress_questions();
 
 void add_bytes_text(Questions& questions);
 void add_zram(Questions& questions);
+void add_sqlite(Questions& questions);
+void add_redis(Questions& questions);
+void add_python(Questions& questions);
 void add_plain(Questions& questions);
 
 }  // namespace pagetrap::bench

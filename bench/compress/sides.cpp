@@ -72,21 +72,26 @@ ZramSide::ZramSide(Report& report, std::size_t size_bytes, double share, const M
 
 bool ZramSide::measure(double& cost) { return peer_->try_measure(cost); }
 
-void interleave_with_zram(const Effort& effort, Report& report, const std::function<double()>& ours,
-                          ZramSide& rival) {
+void interleave_with_mortal(const Effort& effort, Report& report,
+                            const std::function<double()>& ours,
+                            const std::function<bool(double& cost)>& rival) {
   bool alive = true;
   interleave(
       with_fewer_pairs(effort, 5), report, ours,
       [&] {
         double cost = 0;
-        alive = alive && rival.measure(cost);
+        alive = alive && rival(cost);
         return cost;
       },
       [&] { return alive; });
   if (alive) return;
   report.parameter("rival_killed_after_pairs", static_cast<double>(report.pairs()));
-  if (report.pairs() == 0)
-    report.skip("the kernel killed the rival: out of memory in its group, with swap free");
+  if (report.pairs() == 0) report.skip(kKilled);
+}
+
+void interleave_with_zram(const Effort& effort, Report& report, const std::function<double()>& ours,
+                          ZramSide& rival) {
+  interleave_with_mortal(effort, report, ours, [&](double& cost) { return rival.measure(cost); });
 }
 
 }  // namespace pagetrap::bench

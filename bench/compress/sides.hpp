@@ -55,8 +55,15 @@ class ZramSide {
   std::optional<Peer> peer_;
 };
 
-/// Pairs until the time is over, or the rival is killed: that ends the row, or skips it if there is
-/// no pair yet.
+/// Why a row is skipped whose rival has not lived.
+inline constexpr const char* kKilled =
+    "the kernel killed the rival: out of memory in its group, with swap free";
+
+/// Pairs until the time is over, or the rival is killed (it is false then): that ends the row, or
+/// skips it if there is no pair yet.
+void interleave_with_mortal(const Effort& effort, Report& report,
+                            const std::function<double()>& ours,
+                            const std::function<bool(double& cost)>& rival);
 void interleave_with_zram(const Effort& effort, Report& report, const std::function<double()>& ours,
                           ZramSide& rival);
 

@@ -67,8 +67,7 @@ void measure(const Effort& effort, Report& report, const Plan& plan, Measure mea
   });
   double ignored = 0;
   for (int i = 0; i < 3; ++i)
-    if (!rival.measure(ignored))
-      report.skip("the kernel killed the rival: out of memory in its group, with swap free");
+    if (!rival.measure(ignored)) report.skip(kKilled);
   const std::size_t total = rival.total_bytes();
   report.parameter("rival_total_share", static_cast<double>(total) / static_cast<double>(size));
   CompressedSide ours(report, size, total - bookkeeping_bytes(size, total), 0);

@@ -20,7 +20,7 @@ const cpu_set_t& allowed_at_start() {
 
 int cpu_count() { return CPU_COUNT(&allowed_at_start()); }
 
-void pin_to_cpu(int index) {
+void pin_thread_to_cpu(pid_t thread, int index) {
   std::vector<int> allowed;
   for (int cpu = CPU_SETSIZE - 1; cpu >= 0; --cpu) {
     if (CPU_ISSET(cpu, &allowed_at_start())) allowed.push_back(cpu);
@@ -29,8 +29,10 @@ void pin_to_cpu(int index) {
   cpu_set_t one;
   CPU_ZERO(&one);
   CPU_SET(allowed[static_cast<unsigned>(index) % allowed.size()], &one);
-  sched_setaffinity(0, sizeof one, &one);
+  sched_setaffinity(thread, sizeof one, &one);
 }
+
+void pin_to_cpu(int index) { pin_thread_to_cpu(0, index); }
 
 void unpin() { sched_setaffinity(0, sizeof(cpu_set_t), &allowed_at_start()); }
 

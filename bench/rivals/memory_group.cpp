@@ -1,8 +1,13 @@
 #include "rivals/memory_group.hpp"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -45,6 +50,26 @@ Hierarchy find_hierarchy() {
   return {};
 }
 
+std::string new_name() {
+  static int made = 0;
+  return "/pagetrap-bench-" + std::to_string(::getpid()) + "-" + std::to_string(made++);
+}
+
+/// Until nobody can write to `commands` any more.
+[[noreturn]] void keep(const std::string& folder, int commands) {
+  ::setsid();  // whoever kills the measuring process and all its children must leave this one
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
+  char nothing = 0;
+  while (::read(commands, &nothing, 1) < 0 && errno == EINTR) {
+  }
+  // A process that has just been killed may still be leaving, with gigabytes to give back.
+  for (int tries = 0; tries < 1000; ++tries) {
+    if (::rmdir(folder.c_str()) == 0 || errno != EBUSY) break;
+    ::usleep(10'000);
+  }
+  ::_exit(0);
+}
+
 }  // namespace
 
 MemoryGroup::MemoryGroup(std::size_t limit_bytes) {
@@ -57,14 +82,15 @@ MemoryGroup::MemoryGroup(std::size_t limit_bytes) {
     reason_ = "no memory control groups are mounted";
     return;
   }
-  folder_ = hierarchy.root + "/pagetrap-bench-" + std::to_string(::getpid());
+  folder_ = hierarchy.root + new_name();
   if (::mkdir(folder_.c_str(), 0755) != 0) {
     reason_ = std::string("no control group can be made: ") + std::strerror(errno);
     folder_.clear();
     return;
   }
   second_version_ = hierarchy.second_version;
-  if (!set_limit(limit_bytes)) reason_ = "the control group takes no limit";
+  be_removed_at_the_end();
+  if (there() && !set_limit(limit_bytes)) reason_ = "the control group takes no limit";
 }
 
 bool MemoryGroup::set_limit(std::size_t limit_bytes) const {
@@ -80,12 +106,37 @@ void MemoryGroup::prefer_swap() const {
   if (!second_version_) static_cast<void>(put(folder_ + "/memory.swappiness", "100"));
 }
 
-MemoryGroup::~MemoryGroup() {
-  // A child that has just been reaped may still be leaving.
-  for (int tries = 0; !folder_.empty() && tries < 100; ++tries) {
-    if (::rmdir(folder_.c_str()) == 0 || errno != EBUSY) return;
-    ::usleep(10'000);
+void MemoryGroup::be_removed_at_the_end() {
+  std::array<int, 2> commands{};
+  const bool piped = ::pipe2(commands.data(), O_CLOEXEC) == 0;
+  if (piped) keeper_ = ::fork();
+  if (piped && keeper_ == 0) {
+    ::close(commands[1]);
+    keep(folder_, commands[0]);
   }
+  if (piped) {
+    ::close(commands[0]);
+    to_keeper_ = commands[1];
+  }
+  if (keeper_ > 0) return;
+  reason_ = "no process to keep the control group";
+  static_cast<void>(::rmdir(folder_.c_str()));
+}
+
+MemoryGroup::~MemoryGroup() {
+  if (to_keeper_ >= 0) ::close(to_keeper_);
+  while (keeper_ > 0 && ::waitpid(keeper_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+std::size_t MemoryGroup::used_bytes() const {
+  std::size_t used = 0;
+  std::ifstream(folder_ + (second_version_ ? "/memory.current" : "/memory.usage_in_bytes")) >> used;
+  std::ifstream statistics(folder_ + "/memory.stat");
+  std::string name;
+  for (std::size_t value = 0; statistics >> name >> value;)
+    if (name == "inactive_file" || name == "active_file") used -= std::min(used, value);
+  return used;
 }
 
 bool MemoryGroup::join() const {
