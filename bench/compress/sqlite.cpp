@@ -136,7 +136,7 @@ void measure(const Effort& effort, Report& report) {
   ZramSide& rival = *living;
   const std::size_t total = rival.total_bytes();
   report.parameter("rival_total_share", static_cast<double>(total) / static_cast<double>(size));
-  CompressedSide ours(report, size, total - size / page_size() * kBookkeeping, 0);
+  CompressedSide ours(report, size, total - bookkeeping_bytes(size, total), 0);
   Database database(sqlite, ours.data(), size);
   database.fill(text);
   ours.warm_up([&] { static_cast<void>(database.select(operations)); });

@@ -9,6 +9,7 @@
 
 #include "sys/company.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/time_slice.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -94,6 +95,7 @@ void CompressedSourceState::learn_from(std::span<const std::byte> page) {
   try {
     learning = std::make_unique<std::thread>([this] {
       const sys::OwnThread own;
+      sys::give_way();
       const std::span<const std::byte> seen{lessons.data(), lessons_wanted * page_size()};
       const auto done = store.train(seen);
       learnt.store(bool(done), std::memory_order_relaxed);

@@ -39,6 +39,14 @@ void ask_for_short_turns() noexcept {
   static_cast<void>(::syscall(SYS_sched_setattr, 0, &attributes, 0));
 }
 
+void give_way() noexcept {
+  Attributes attributes;
+  if (!get(attributes) || (attributes.policy != SCHED_OTHER && attributes.policy != SCHED_BATCH))
+    return;
+  attributes.nice = 19;
+  static_cast<void>(::syscall(SYS_sched_setattr, 0, &attributes, 0));
+}
+
 unsigned long long turn_of_this_thread() noexcept {
   Attributes attributes;
   return get(attributes) ? attributes.runtime : 0;

@@ -12,6 +12,10 @@ namespace pagetrap::sys {
 /// SOURCE  sched_setattr(2); custom slices of EEVDF, Linux 6.12.
 PAGETRAP_API void ask_for_short_turns() noexcept;
 
+/// Lets the calling thread run where others leave room: nice 19. For threads of ours that nobody
+/// waits for.
+PAGETRAP_API void give_way() noexcept;
+
 /// In nanoseconds; 0: the kernel does not say.
 PAGETRAP_API unsigned long long turn_of_this_thread() noexcept;
 

@@ -18,6 +18,7 @@
 #include "memory/buffers.hpp"
 #include "memory/forks.hpp"
 #include "memory/real_calls.hpp"
+#include "sys/company.hpp"
 #include "sys/fd.hpp"
 #include "sys/memory_calls.hpp"
 #include "sys/pagemap.hpp"
@@ -89,6 +90,7 @@ void Keeper::mapped() noexcept {
 }
 
 void* Keeper::watch(void* self) noexcept {
+  const sys::OwnThread own;
   own_work = true;
   ::pthread_setname_np(::pthread_self(), "pagetrap-memory");
   static_cast<Keeper*>(self)->watch();
