@@ -52,7 +52,8 @@ std::string own_command() {
 }
 
 Words under_budget(std::size_t bytes, const char* kind) {
-  return {own_command(), "run", "--delivery", "signals", "--memory", std::to_string(bytes) + kind, "--"};
+  return {own_command(), "run", "--delivery", "signals", "--memory", std::to_string(bytes) + kind,
+          "--"};
 }
 
 /// A side that must not end.

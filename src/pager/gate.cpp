@@ -67,7 +67,9 @@ void in_child() noexcept {
 
 }  // namespace
 
+// A signal between the look and the blocking finds nobody inside, and leaves it so.
 Inside::Inside() noexcept PAGETRAP_SIGNAL_SAFE {
+  if (sys::this_thread().pager_depth == 0) signals_.emplace(sys::AllSignalsBlocked::But::faults);
   if (sys::this_thread().pager_depth++ == 0) enter();
 }
 

@@ -15,18 +15,21 @@ namespace pager {
 
 class Engine;
 
-/// Held by every path into the pager, nested ones included. Blocks asynchronous signals, so that no
-/// signal handler of the program runs here and faults on a page that this very thread is bringing.
+/// Held by every path into the pager, nested ones included. The outermost blocks asynchronous
+/// signals, so that no signal handler of the program runs here and faults on a page that this very
+/// thread is bringing.
 class Inside {
  public:
   Inside() noexcept PAGETRAP_SIGNAL_SAFE;
   ~Inside() PAGETRAP_SIGNAL_SAFE;
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
-  void leave_signals_to_sigreturn() noexcept PAGETRAP_SIGNAL_SAFE { signals_.leave_to_sigreturn(); }
+  void leave_signals_to_sigreturn() noexcept PAGETRAP_SIGNAL_SAFE {
+    if (signals_) signals_->leave_to_sigreturn();
+  }
 
  private:
-  sys::AllSignalsBlocked signals_{sys::AllSignalsBlocked::But::faults};
+  std::optional<sys::AllSignalsBlocked> signals_;
 };
 
 /// pthread_atfork handlers, once; after the ground floor's own, which must run inside ours.

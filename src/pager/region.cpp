@@ -128,6 +128,7 @@ Result<Pin> Region::pin(PageRange range, Access access) {
   const std::uint64_t first = paged_->index_of(range.base);
   if (!paged_->engine.add_pins(*paged_->pool, count))
     return Error{"pager::Region::pin", ENOMEM, range, "the budget is too small to pin so much"};
+  const Inside inside;
   for (std::size_t i = 0; i < count; ++i) {
     if (paged_->hold(first + i, access == Access::read_write)) continue;
     const bool poisoned = paged_->slot(first + i).load().stage() == Stage::poisoned;
@@ -202,8 +203,10 @@ void Pin::reset() noexcept {
   if (paged_ == nullptr) return;
   const std::uint64_t first = paged_->index_of(range_.base);
   const std::size_t count = range_.length.count();
-  if (!paged_->absent.load())
+  if (!paged_->absent.load()) {
+    const Inside inside;
     for (std::size_t i = 0; i < count; ++i) paged_->let_go(first + i);
+  }
   paged_->engine.remove_pins(count);
   paged_ = nullptr;
   range_ = {};

@@ -273,6 +273,23 @@ void system_calls(std::size_t bytes) {
     require(at[3 * kPage - 100] == line[0] && at[3 * kPage + 99] == line[0] &&
                 at[4 * kPage + 799] == line[0] && at[3 * kPage + 100] == 'x',
             "the scattered datagram", page);
+    // several datagrams at once, into absent pages and out of others
+    std::array<iovec, 2> places{{{at + 5 * kPage, 600}, {at + 7 * kPage, 600}}};
+    std::array<mmsghdr, 2> messages{};
+    for (std::size_t i = 0; i < 2; ++i) {
+      messages[i].msg_hdr.msg_iov = &places[i];
+      messages[i].msg_hdr.msg_iovlen = 1;
+      messages[i].msg_hdr.msg_name = &address;
+      messages[i].msg_hdr.msg_namelen = length;
+    }
+    require(sendmmsg(from, messages.data(), 2, 0) == 2 && messages[1].msg_len == 600, "sendmmsg");
+    for (mmsghdr& one : messages) one.msg_hdr.msg_namelen = 0;
+    std::memset(at + 5 * kPage, 'z', 600);
+    timespec limit{5, 0};
+    require(recvmmsg(to, messages.data(), 2, MSG_WAITFORONE, &limit) == 2, "recvmmsg", page);
+    require(at[5 * kPage] == 'x' && at[5 * kPage + 599] == 'x' && at[7 * kPage + 599] == 'x' &&
+                messages[0].msg_len == 600,
+            "what recvmmsg brought", page);
     // write, from a page that was evicted
     require(write(ends[1], at + 6 * kPage, 100) == 100, "write from an absent page", page);
     require(readv(ends[0], parts.data(), 1) == 100, "readv", page);

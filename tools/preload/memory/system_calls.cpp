@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -154,8 +155,16 @@ PAGETRAP_EXPORT int pselect(int count, fd_set* in, fd_set* out, fd_set* other,
                  [&] { return real_pselect(count, in, out, other, timeout, mask); });
 }
 
+/// Servers ask for thousands of events, and get a few: where their array is pinned, no more than so
+/// many. The next call tells of the others, as when there are more than fit.
+static int events_at_once(int most) {
+  constexpr int kMost = 128;
+  return keeper != nullptr && !own_work && keeper->needs_holds() ? std::min(most, kMost) : most;
+}
+
 static constinit Real<int(int, epoll_event*, int, int)> real_epoll_wait("epoll_wait");
 PAGETRAP_EXPORT int epoll_wait(int epoll, epoll_event* events, int most, int timeout) {
+  most = events_at_once(most);
   return holding({{events, sizeof(epoll_event) * static_cast<size_t>(most > 0 ? most : 0)}},
                  [&] { return real_epoll_wait(epoll, events, most, timeout); });
 }
@@ -164,6 +173,7 @@ static constinit Real<int(int, epoll_event*, int, int, const sigset_t*)> real_ep
     "epoll_pwait");
 PAGETRAP_EXPORT int epoll_pwait(int epoll, epoll_event* events, int most, int timeout,
                                 const sigset_t* mask) {
+  most = events_at_once(most);
   return holding(
       {{events, sizeof(epoll_event) * static_cast<size_t>(most > 0 ? most : 0)}, object(mask)},
       [&] { return real_epoll_pwait(epoll, events, most, timeout, mask); });
@@ -336,6 +346,65 @@ PAGETRAP_EXPORT ssize_t recvmsg(int socket, msghdr* message, int flags) {
 }
 PAGETRAP_EXPORT ssize_t sendmsg(int socket, const msghdr* message, int flags) {
   return with_message(message, [&] { return real_sendmsg(socket, message, flags); });
+}
+
+// Many messages are more buffers than can be held at once: one after the other, as the kernel does.
+// It keeps an error that comes after the first message for the next call, which we cannot; the
+// message it was about is still sent or received again there.
+
+namespace {
+
+constinit Real<int(int, mmsghdr*, unsigned, int, timespec*)> real_recvmmsg("recvmmsg");
+constinit Real<int(int, mmsghdr*, unsigned, int)> real_sendmmsg("sendmmsg");
+
+/// The messages may be paged themselves.
+template <class Call>
+int each_message(mmsghdr* messages, unsigned count, Call call) {
+  unsigned done = 0;
+  for (; done < count; ++done) {
+    const ssize_t got = call(messages[done].msg_hdr, done);
+    if (got < 0) return done != 0 ? static_cast<int>(done) : -1;
+    messages[done].msg_len = static_cast<unsigned>(got);
+  }
+  return static_cast<int>(done);
+}
+
+bool is_past(const timespec& end) {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec >= end.tv_nsec);
+}
+
+bool one_by_one() { return keeper != nullptr && !own_work && keeper->needs_holds(); }
+
+}  // namespace
+
+PAGETRAP_EXPORT int sendmmsg(int socket, mmsghdr* messages, unsigned count, int flags) {
+  if (!one_by_one()) return real_sendmmsg(socket, messages, count, flags);
+  return each_message(messages, count, [&](msghdr& message, unsigned) {
+    return with_message(&message, [&] { return real_sendmsg(socket, &message, flags); });
+  });
+}
+
+// SOURCE recvmmsg(2): MSG_WAITFORONE turns on MSG_DONTWAIT after the first message; the timeout is
+// looked at after each.
+PAGETRAP_EXPORT int recvmmsg(int socket, mmsghdr* messages, unsigned count, int flags,
+                             timespec* timeout) {
+  if (!one_by_one()) return real_recvmmsg(socket, messages, count, flags, timeout);
+  timespec end{};
+  if (timeout != nullptr) {
+    ::clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += timeout->tv_sec;
+    end.tv_nsec += timeout->tv_nsec;
+    if (end.tv_nsec >= 1'000'000'000) ++end.tv_sec, end.tv_nsec -= 1'000'000'000;
+  }
+  const bool waits_for_one = (flags & MSG_WAITFORONE) != 0;
+  flags &= ~MSG_WAITFORONE;
+  return each_message(messages, count, [&](msghdr& message, unsigned done) -> ssize_t {
+    if (done != 0 && timeout != nullptr && is_past(end)) return -1;
+    const int now = done != 0 && waits_for_one ? flags | MSG_DONTWAIT : flags;
+    return with_message(&message, [&] { return real_recvmsg(socket, &message, now); });
+  });
 }
 
 // stdio reads and writes large parts straight from and to the program's memory.
