@@ -27,6 +27,8 @@ std::span<std::byte> span_of(const pager::PageRef& page) noexcept PAGETRAP_SIGNA
 
 void CompressedSourceState::mark(Record& record, Copy copy) noexcept PAGETRAP_SIGNAL_SAFE {
   const bool was = record.copy != Copy::none;
+  if (record.copy == Copy::retained) kept_pages.fetch_sub(1, std::memory_order_relaxed);
+  if (copy == Copy::retained) kept_pages.fetch_add(1, std::memory_order_relaxed);
   record.copy = copy;
   const bool is = copy != Copy::none;
   if (is && !was) retained_pages.fetch_add(1, std::memory_order_relaxed);
@@ -74,11 +76,10 @@ bool CompressedSourceState::may_retain_more() noexcept PAGETRAP_SIGNAL_SAFE {
 
 void CompressedSourceState::adapt() noexcept PAGETRAP_SIGNAL_SAFE {
   const std::size_t stored = stored_pages.load(std::memory_order_relaxed);
-  const std::size_t retained = retained_pages.load(std::memory_order_relaxed);
   const std::size_t copy_bytes = store.memory_bytes() / std::max<std::size_t>(stored, 1);
   const Costs::Advice advice =
       costs.advise(std::max<std::size_t>(arrived_pages.load(std::memory_order_relaxed), 1),
-                   stored - std::min(retained, stored), copy_bytes, page_size());
+                   kept_pages.load(std::memory_order_relaxed), copy_bytes, page_size());
   const unsigned now = sixteenths.load(std::memory_order_relaxed);
   if (advice == Costs::Advice::more && now < retain_most)
     sixteenths.store(now + 1, std::memory_order_relaxed);
@@ -187,14 +188,16 @@ pager::Transfer CompressedSource::fill(std::span<const pager::PageRef> pages) no
   return transfer;
 }
 
-void CompressedSource::arrived(std::uint64_t first, std::size_t count) noexcept
+void CompressedSource::arrived(std::uint64_t first, std::size_t count, std::size_t soon) noexcept
     PAGETRAP_SIGNAL_SAFE {
+  std::size_t returned = 0;
   for (std::uint64_t page = first; page < first + count; ++page) {
     const Held held(state_->lock_of(page));
     CompressedSourceState::Record& record = state_->record(page);
     if (record.whose == Whose::ours) state_->arrived_pages.fetch_add(1, std::memory_order_relaxed);
     record.whose = Whose::program;
     if (record.page_class == PageClass::none) continue;
+    ++returned;
     if (state_->may_retain_more()) {
       state_->mark(record, Copy::retained);
     } else {
@@ -202,6 +205,7 @@ void CompressedSource::arrived(std::uint64_t first, std::size_t count) noexcept
       state_->given_up.fetch_add(1, std::memory_order_relaxed);
     }
   }
+  state_->costs.returned(returned, soon);
 }
 
 pager::Transfer CompressedSource::write_back(std::span<const pager::PageRef> pages) noexcept

@@ -101,6 +101,7 @@ struct CompressedSourceState {
 
   std::atomic<std::size_t> stored_pages{0};  // with a blob, retained or not
   std::atomic<std::size_t> retained_pages{0};
+  std::atomic<std::size_t> kept_pages{0};  // of these not the prepared ones
   std::atomic<std::uint64_t> filled{0};
   std::atomic<std::uint64_t> written{0};
   std::atomic<std::uint64_t> unchanged{0};

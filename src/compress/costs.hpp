@@ -2,20 +2,25 @@
 //
 // A copy is worth its room where
 //
-//   P(unchanged) x time to compress one without it     time of a fault     bytes of a copy
-//   ----------------------------------------------  >  ---------------  x  ---------------
-//                pages in memory                         pages absent       bytes of a page
+//   copies found at departure   P(unchanged) x time to       P(soon) x time of a fault   bytes of a
+//   copy
+//   ------------------------- x compress a page without  >  ------------------------- x
+//   ---------------
+//       copies  x  faults       a copy                           pages in memory        bytes of a
+//       page
 //
-// The left side: all pages in memory leave once while as many faults happen, so that one copy saves
-// so much for each fault. The right side: one page more in memory is one absent page less, of which
-// each is touched by one fault in so many. The time without a copy is what the program's threads
-// have spent: nothing where the pager's thread had prepared the page.
+// The left side: what one copy saves for each fault. Hot pages do not leave, and their copies save
+// nothing. The time is what the program's threads have spent: nothing where the pager's thread had
+// prepared the page. The right side: what its room saves as a page in memory. Of the pages that
+// come back, those that come `soon` would still be there with twice the memory; so one page more
+// saves that share of the faults, divided by the pages there are. Such a fault makes a page leave
+// as well. A reader that goes round more than fits comes back to no page soon: then copies are all.
 //
 // SOURCE Wilson, Kaplan, Smaragdakis 1999: compare costs and benefits that were measured. Theirs
-// come from a histogram of recency; here pages are taken to be touched alike, which overrates a
-// page in memory where few are hot, by less than the sixteenths of a step.
+// come from a histogram of recency; this is one of two bars.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -31,6 +36,11 @@ class Costs {
 
   // Each of these: one page. Times in nanoseconds.
   void loaded(std::uint64_t time) noexcept PAGETRAP_SIGNAL_SAFE { add(loads_, load_time_, time); }
+  /// A fault, or a reader ahead, brought so many that had been there before.
+  void returned(std::uint64_t pages, std::uint64_t soon) noexcept PAGETRAP_SIGNAL_SAFE {
+    add(runs_, returned_, pages);
+    soon_.fetch_add(soon, std::memory_order_relaxed);
+  }
   void kept_copy(bool unchanged) noexcept PAGETRAP_SIGNAL_SAFE {
     add(kept_, unchanged_, unchanged ? 1 : 0);
   }
@@ -40,7 +50,7 @@ class Costs {
   }
 
   /// After every 1024 pages; arbitrary.
-  Advice advise(std::uint64_t in_memory, std::uint64_t absent, std::uint64_t copy_bytes,
+  Advice advise(std::uint64_t in_memory, std::uint64_t retained, std::uint64_t copy_bytes,
                 std::uint64_t page_bytes) noexcept PAGETRAP_SIGNAL_SAFE {
     if (kept_.load(std::memory_order_relaxed) + without_.load(std::memory_order_relaxed) < 1024)
       return Advice::wait;
@@ -55,11 +65,23 @@ class Costs {
     // A few samples are enough, and where there are none the last ones hold.
     if (without >= 8) without_ns_.store(store_time / without, std::memory_order_relaxed);
     if (kept >= 8) share_.store(unchanged / kept, std::memory_order_relaxed);
-    const double fault = kFault + (loads > 0 ? load_time / loads : 0);
-    const double saved = share_.load(std::memory_order_relaxed) *
-                         without_ns_.load(std::memory_order_relaxed) * static_cast<double>(absent) *
-                         static_cast<double>(page_bytes);
-    const double lost = fault * static_cast<double>(in_memory) * static_cast<double>(copy_bytes);
+    const double share = share_.load(std::memory_order_relaxed);
+    const double without_ns = without_ns_.load(std::memory_order_relaxed);
+    const double departures = kept + without;  // as many faults, too
+    // Where hardly any are kept it is not known which pages would have them.
+    const double found = kept >= 8 && retained != 0
+                             ? kept / (static_cast<double>(retained) * departures)
+                             : 1 / static_cast<double>(in_memory);
+    const double runs = take(runs_);
+    const double returned = take(returned_);
+    const double soon = take(soon_);
+    const double run = runs > 0 ? std::max(1.0, returned / runs) : 1;
+    const double fault = kFault / run + kPage + (loads > 0 ? load_time / loads : 0) +
+                         without_ns * without / departures;
+    const double saved = found * share * without_ns;
+    const double lost = fault * (returned > 0 ? soon / returned : 0) /
+                        static_cast<double>(in_memory) * static_cast<double>(copy_bytes) /
+                        static_cast<double>(page_bytes);
     return saved > lost ? Advice::more : Advice::less;
   }
 
@@ -73,7 +95,12 @@ class Costs {
     return static_cast<double>(counter.exchange(0, std::memory_order_relaxed));
   }
 
-  static constexpr double kFault = 6000;  // beside the load: signal, UFFDIO_COPY, unmapping
+  // Beside the load: of a fault, and of a page, since one fault may bring many.
+  static constexpr double kFault = 5000;  // signal, bookkeeping
+  static constexpr double kPage = 2500;   // UFFDIO_COPY, unmapping
+  Counter runs_{0};
+  Counter returned_{0};
+  Counter soon_{0};
   Counter loads_{0};
   Counter load_time_{0};
   Counter kept_{0};

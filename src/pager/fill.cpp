@@ -87,10 +87,20 @@ class Run {
 
   void admit(bool write) noexcept PAGETRAP_SIGNAL_SAFE {
     // Before anybody can make victims of them.
-    region_.source.arrived(first_, count_);
+    region_.source.arrived(first_, count_, that_came_soon());
     region_.engine.admit(region_, first_,
                          std::span<const PageWord>(buffer_.notes().before).first(count_),
                          write || opens_, opens_);
+  }
+
+  /// As GhostQueues has it: they left no more evictions ago than there are pages in memory.
+  [[nodiscard]] std::size_t that_came_soon() const noexcept PAGETRAP_SIGNAL_SAFE {
+    const std::size_t frames = region_.pool->used.load(std::memory_order_relaxed);
+    const std::uint32_t now = region_.engine.evictions_now();
+    std::size_t soon = 0;
+    for (const PageWord before : std::span(buffer_.notes().before).first(count_))
+      if (before.departed() && now - before.stamp() < frames) ++soon;
+    return soon;
   }
 
   /// Pages from `kept` on get no frame: their claims and their room are given back.

@@ -14,7 +14,7 @@ Transfer Source::write_back(std::span<const PageRef>) noexcept PAGETRAP_SIGNAL_S
 }
 void Source::forget(std::uint64_t, std::size_t) noexcept PAGETRAP_SIGNAL_SAFE {}
 void Source::prefetch(std::uint64_t, std::size_t) noexcept {}
-void Source::arrived(std::uint64_t, std::size_t) noexcept PAGETRAP_SIGNAL_SAFE {}
+void Source::arrived(std::uint64_t, std::size_t, std::size_t) noexcept PAGETRAP_SIGNAL_SAFE {}
 
 void Source::prepare(std::span<const PageRef>) noexcept {}
 std::size_t Source::memory_bytes() const noexcept PAGETRAP_SIGNAL_SAFE { return 0; }

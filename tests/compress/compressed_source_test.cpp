@@ -20,6 +20,7 @@ using pager::PageRef;
 CompressedSourceOptions no_lessons() {
   CompressedSourceOptions options;
   options.learn_from_pages = 0;
+  options.retain_first = 4;
   return options;
 }
 
@@ -62,7 +63,7 @@ TEST_F(Source, FreshPagesAreZeroes) { EXPECT_EQ(fill(7), Bytes(page_size())); }
 TEST_F(Source, KnowsUnchangedPagesByTheirContents) {
   EXPECT_EQ(write(1, text(1)).unchanged, 0U);
   EXPECT_EQ(fill(1), text(1));
-  source_->arrived(1, 1);
+  source_->arrived(1, 1, 1);
   EXPECT_EQ(source_->statistics().retained_pages, 1U);
   EXPECT_EQ(write(1, text(1)).unchanged, 1U);
   EXPECT_EQ(source_->statistics().retained_pages, 0U);
@@ -70,7 +71,7 @@ TEST_F(Source, KnowsUnchangedPagesByTheirContents) {
   // A quarter of all copies may be retained ones; those of other pages are let go.
   for (std::uint64_t i = 2; i < 20; ++i) {
     EXPECT_EQ(fill(i), text(i));
-    source_->arrived(i, 1);
+    source_->arrived(i, 1, 1);
   }
   EXPECT_GT(source_->statistics().let_go, 10U);
   EXPECT_LE(source_->statistics().retained_pages, 5U);
@@ -92,12 +93,12 @@ TEST_F(Source, KeepsWhatHasNotArrived) {
 TEST_F(Source, PreparesPagesThatWillBeWrittenBack) {
   for (std::uint64_t i = 0; i < 20; ++i) write(i, text(i));
   fill(1);
-  source_->arrived(1, 1);
+  source_->arrived(1, 1, 1);
   prepare(1, text(100));
   EXPECT_EQ(source_->statistics().prepared, 1U);
   EXPECT_EQ(write(1, text(100)).unchanged, 1U);
   EXPECT_EQ(fill(1), text(100));
-  source_->arrived(1, 1);
+  source_->arrived(1, 1, 1);
   prepare(1, text(101));
   // Written after the snapshot.
   EXPECT_EQ(write(1, text(102)).unchanged, 0U);
@@ -131,7 +132,7 @@ TEST_F(Source, SaysWhenItIsFullAndKeepsWhatItHas) {
   for (std::uint64_t i = 0; i < stored; ++i)
     ASSERT_TRUE(std::ranges::equal(fill(i), page_at(noise, i)));
   // A page that comes back takes the place of its old copy.
-  source_->arrived(0, 1);
+  source_->arrived(0, 1, 1);
   EXPECT_EQ(write(0, text(0)).done, 1U);
 }
 
@@ -140,7 +141,7 @@ TEST_F(Source, AdaptsHowManyCopiesItRetains) {
     for (unsigned round = 0; round < 60; ++round) {
       for (std::uint64_t i = 0; i < 200; ++i) {
         fill(i);
-        source_->arrived(i, 1);
+        source_->arrived(i, 1, 1);
         write(i, text(changes ? (i + round + 1) % 200 : i));
       }
     }
@@ -200,7 +201,7 @@ TEST_F(Source, WhatStaysAwayGrowsCold) {
   EXPECT_EQ(source_->statistics().chilled, 0U);
   // This one has been in memory meanwhile.
   EXPECT_EQ(fill(7), text(7));
-  source_->arrived(7, 1);
+  source_->arrived(7, 1, 1);
   write(7, text(7));
   pass_a_round(*source_, text(50));
   EXPECT_EQ(source_->statistics().chilled, 19U);

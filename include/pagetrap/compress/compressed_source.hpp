@@ -32,7 +32,7 @@ struct CompressedSourceOptions {
   /// all copies are retained ones: at the beginning, and the limits within which that adapts to how
   /// many pages come back unchanged.
   unsigned retain_least = 0;
-  unsigned retain_first = 4;
+  unsigned retain_first = 2;
   unsigned retain_most = 8;
   /// Pages grow older with each time that as many pages have left memory as the region has. Those
   /// of this age, 1 to 14, are compressed again by the cold codec, and go to the store's file if it
@@ -74,7 +74,8 @@ class PAGETRAP_API CompressedSource final : public pager::Source {
       PAGETRAP_SIGNAL_SAFE override;
   pager::Transfer write_back(std::span<const pager::PageRef> pages) noexcept
       PAGETRAP_SIGNAL_SAFE override;
-  void arrived(std::uint64_t first, std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE override;
+  void arrived(std::uint64_t first, std::size_t count, std::size_t soon) noexcept
+      PAGETRAP_SIGNAL_SAFE override;
   void forget(std::uint64_t first, std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE override;
   void prepare(std::span<const pager::PageRef> snapshots) noexcept override;
   [[nodiscard]] std::size_t memory_bytes() const noexcept PAGETRAP_SIGNAL_SAFE override;

@@ -76,8 +76,10 @@ class PAGETRAP_API Source {
 
   /// Pages [first, first + count) that fill() brought are in their places, and will come to
   /// write_back() or forget() before they are asked for again. Pages that fill() brought may also
-  /// be given up without this, and asked for again: a source may not let go of them before.
-  virtual void arrived(std::uint64_t first, std::size_t count) noexcept PAGETRAP_SIGNAL_SAFE;
+  /// be given up without this, and asked for again: a source may not let go of them before. `soon`:
+  /// how many of them twice the memory would have kept.
+  virtual void arrived(std::uint64_t first, std::size_t count, std::size_t soon) noexcept
+      PAGETRAP_SIGNAL_SAFE;
 
   /// The contents of pages [first, first + count) are not wanted any more (Region::discard). Later
   /// fills of them give what a fresh page has.
