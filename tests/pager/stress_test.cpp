@@ -39,6 +39,7 @@ class Stress : public ::testing::TestWithParam<Mode> {
  protected:
   static constexpr std::uint64_t kPages = 512;
   static constexpr std::uint64_t kThreads = 8;
+  static constexpr std::uint64_t kWordsAtOnce = 16;
 
   void SetUp() override {
     if (!is_available({"", GetParam().backend})) GTEST_SKIP() << "not on this machine";
@@ -55,25 +56,47 @@ class Stress : public ::testing::TestWithParam<Mode> {
     for (auto& thread : threads) thread.join();
   }
 
-  void write(std::uint64_t id) {
-    std::vector<std::uint64_t> known(kPages * words_in_page() / kThreads, 0);
-    std::uint64_t state = id + 1;
-    while (!stopping_.load(std::memory_order_relaxed)) {
-      state = mixed(state);
-      const std::uint64_t at = state % known.size();
-      volatile std::uint64_t& word = words(region_)[at * kThreads + id];
-      if (word != known[at]) {
-        lost_.fetch_add(1);
-        known[at] = word;
+  /// What thread `id` knows of its words.
+  class Writer {
+   public:
+    Writer(Stress& of, std::uint64_t id)
+        : of_(of), id_(id), known_(kPages * words_in_page() / kThreads, 0), state_(id + 1) {}
+
+    /// Some words of a page, after a look at each.
+    void visit() {
+      state_ = mixed(state_);
+      const std::uint64_t in_page = words_in_page() / kThreads;
+      const std::uint64_t page = (state_ >> 8) % kPages;
+      const bool writes = (state_ >> 40) % 3 != 0;
+      for (std::uint64_t k = 0; k < kWordsAtOnce; ++k) {
+        const std::uint64_t at = page * in_page + (state_ + k) % in_page;
+        volatile std::uint64_t& word = words(of_.region_)[at * kThreads + id_];
+        if (word != known_[at]) {
+          of_.lost_.fetch_add(1);
+          known_[at] = word;
+        }
+        if (!writes) continue;
+        known_[at] = state_ + k;
+        word = state_ + k;
       }
-      if ((state >> 40) % 3 != 0) {
-        known[at] = state;
-        word = state;
-        writes_.fetch_add(1, std::memory_order_relaxed);
-      }
+      if (writes) of_.writes_.fetch_add(kWordsAtOnce, std::memory_order_relaxed);
     }
-    for (std::uint64_t at = 0; at < known.size(); ++at)
-      if (words(region_)[at * kThreads + id] != known[at]) lost_.fetch_add(1);
+    void check_all() {
+      for (std::uint64_t at = 0; at < known_.size(); ++at)
+        if (words(of_.region_)[at * kThreads + id_] != known_[at]) of_.lost_.fetch_add(1);
+    }
+
+   private:
+    Stress& of_;
+    std::uint64_t id_;
+    std::vector<std::uint64_t> known_;
+    std::uint64_t state_;
+  };
+
+  void write(std::uint64_t id) {
+    Writer writer(*this, id);
+    while (!stopping_.load(std::memory_order_relaxed)) writer.visit();
+    writer.check_all();
   }
 
   /// A busy machine may give us little of its time.
@@ -111,6 +134,20 @@ TEST_P(Stress, NoWriteIsLost) {
   });
   run_writers();
   clock.join();
+  finish();
+}
+
+// Nothing is frozen then: pages are stored from where they are.
+TEST_P(Stress, NorOfAThreadThatIsAlone) {
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds());
+  Writer writer(*this, 0);
+  while (Clock::now() < end || !enough()) writer.visit();
+  writer.check_all();
+  if (GetParam().backend == BackendId::uffd_inline) {
+    // At first the pager's own thread may not have said yet that it is one of ours.
+    EXPECT_LT(pager_->statistics().moved_out, region_.statistics().evicted / 10)
+        << "it was not taken for alone";
+  }
   finish();
 }
 
