@@ -16,7 +16,6 @@
 #include "pager/paged_region.hpp"
 #include "sys/company.hpp"
 #include "sys/relax.hpp"
-#include "sys/time_slice.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -185,7 +184,6 @@ bool Helper::is_rung_soon(std::uint32_t rung) const noexcept {
 
 void Helper::serve() noexcept {
   const sys::OwnThread own;
-  sys::give_way();
   looks_before_sleep_ = std::thread::hardware_concurrency() > 1 ? 1000 : 0;  // 50 us
   while (!stopping_.load()) {
     const std::uint32_t rung = bell_.load(std::memory_order_seq_cst);
