@@ -19,10 +19,11 @@ constexpr std::size_t kCopyAtOnce = 32;
 Result<std::unique_ptr<Checkpoint>> Checkpoint::create(Disk& disk, Log& log, CommittedPages& pages,
                                                        const Superblock& block) {
   std::unique_ptr<Checkpoint> made(new Checkpoint(disk, log, pages, block));
-  auto buffer = SparseArray<std::byte>::create(kStagingBytes);
+  auto buffer = SparseArray<std::byte>::create(block.staging_bytes);
   if (!buffer) return buffer.error();
   made->buffer_ = std::move(*buffer);
-  made->entries_.reserve(kStagedPages);
+  made->most_pages_ = staged_pages(block.staging_bytes);
+  made->entries_.reserve(made->most_pages_);
   return made;
 }
 
@@ -86,14 +87,14 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
 // As many pages as the staging area takes together with the checksums of their groups: a page and
 // its checksum are never in two batches.
 std::size_t Checkpoint::next_batch(std::span<const PageNumber> rest) {
-  std::size_t staged_pages = 0;
+  std::size_t staged = 0;
   std::size_t count = 0;
   std::uint64_t group = ~std::uint64_t{0};
   for (; count < rest.size(); ++count) {
     const std::uint64_t its = rest[count] / kGroupPages;
     const std::size_t more = its == group ? 1 : 2;
-    if (staged_pages + more > kStagedPages) break;
-    staged_pages += more;
+    if (staged + more > most_pages_) break;
+    staged += more;
     group = its;
   }
   return count;

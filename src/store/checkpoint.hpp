@@ -51,8 +51,9 @@ class Checkpoint {
   Log& log_;
   CommittedPages& pages_;
   mutable std::mutex lock_;
-  Superblock block_;                 // GUARDED_BY(lock_), as all below
-  SparseArray<std::byte> buffer_;    // the staging area as it is written
+  Superblock block_;               // GUARDED_BY(lock_), as all below
+  SparseArray<std::byte> buffer_;  // the staging area as it is written
+  std::size_t most_pages_ = 0;
   std::vector<StagedPage> entries_;  // of it
   CheckpointStatistics statistics_;
 };

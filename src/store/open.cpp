@@ -74,7 +74,7 @@ Outcome taken(Error error) {
 
 }  // namespace
 
-Outcome StoreState::format(Disk& disk, const StoreOptions& options) {
+Outcome StoreState::format(Disk& disk, const StoreOptions& options, std::size_t staged) {
   if (const Outcome outcome = check(options); failed(outcome)) return outcome;
   Superblock block;
   block.log_unit = static_cast<std::uint32_t>(disk.unit());
@@ -84,8 +84,8 @@ Outcome StoreState::format(Disk& disk, const StoreOptions& options) {
                                           : random_base();
   block.reserve_bytes = (options.reserve_bytes + kWhole - 1) / kWhole * kWhole;
   block.staging_offset = kStagingOffset;
-  block.staging_bytes = kStagingBytes;
-  block.log_offset = kStagingOffset + kStagingBytes;
+  block.staging_bytes = staging_bytes(staged);
+  block.log_offset = kStagingOffset + block.staging_bytes;
   block.log_bytes = options.log_bytes;
   block.data_offset = block.file_bytes = block.log_offset + block.log_bytes;
   block.log_start = block.log_bytes / kSectorBytes;  // one lap: no sector is number 0

@@ -18,6 +18,16 @@ StoreState::~StoreState() {
   if (checkpointer_.joinable()) checkpointer_.detach();
 }
 
+Store StoreState::as_store(std::unique_ptr<StoreState> state) noexcept {
+  return Store(std::move(state));
+}
+
+void StoreState::abandon_file() noexcept {
+  stop_checkpointer();
+  const std::lock_guard guard(access_);
+  closed_ = true;
+}
+
 PageRange StoreState::range() const noexcept {
   return {reinterpret_cast<std::byte*>(block_.base), Pages{block_.reserve_bytes / kPageBytes}};
 }

@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include <pagetrap/store/options.hpp>
+#include <pagetrap/store/store.hpp>
 
 #include "store/checkpoint.hpp"
 #include "store/detect/detector.hpp"
@@ -37,8 +37,14 @@ class StoreState {
   static Result<std::unique_ptr<StoreState>> open(std::unique_ptr<Disk> disk,
                                                   const StoreOptions& options);
   /// A new store's file: everything but the heap, which open() makes.
-  static Outcome format(Disk& disk, const StoreOptions& options);
+  static Outcome format(Disk& disk, const StoreOptions& options,
+                        std::size_t staged = kMostStagedPages);
   ~StoreState();
+  /// For tests, which have disks of their own.
+  static Store as_store(std::unique_ptr<StoreState> state) noexcept;
+  static StoreState& of(const Store& store) noexcept { return *store.state_; }
+  /// The file is left as a crash would leave it.
+  void abandon_file() noexcept;
   StoreState(const StoreState&) = delete;
   StoreState& operator=(const StoreState&) = delete;
 

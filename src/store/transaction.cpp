@@ -18,7 +18,6 @@ namespace {
 
 // Without durability the log goes to the file in pieces of this size; arbitrary.
 constexpr std::size_t kWriteBehind = std::size_t{1} << 20;
-constexpr std::uint64_t kGrowth = std::uint64_t{8} << 20;  // of the file, at least; an eighth of it
 
 std::byte* live(const Superblock& block, PageNumber page) noexcept {
   return reinterpret_cast<std::byte*>(block.base) + std::size_t{page} * kPageBytes;
@@ -143,7 +142,7 @@ Outcome StoreState::grow_file() {
   const std::uint64_t now = offset_of_sums(0, committed_->file_pages() / kGroupPages);
   const std::uint64_t groups = (needed + kGroupPages - 1) / kGroupPages;
   const std::uint64_t most = block_.reserve_bytes / kPageBytes / kGroupPages;
-  const std::uint64_t more = (now + std::max(kGrowth, now / 8)) / kGroupBytes;
+  const std::uint64_t more = (now + std::max(kGroupBytes, now / 8)) / kGroupBytes;
   // With room to spare if there is any, else exactly.
   Outcome outcome = kDone;
   for (const std::uint64_t wanted : {std::min(std::max(groups, more), most), groups}) {

@@ -78,7 +78,7 @@ std::vector<Operation> with_bug(const std::vector<Operation>& operations, const 
     const bool write = now.kind == Kind::write || now.kind == Kind::write_durably;
     const Last before = last;
     if (now.kind == Kind::write) {
-      last = is_staging(now, places) ? Last::staging
+      last = is_staging(now, places)     ? Last::staging
              : now.offset >= places.data ? Last::data
                                          : Last::other;
     }
@@ -117,10 +117,20 @@ std::vector<Operation> with_bug(const std::vector<Operation>& operations, const 
   return wrong;
 }
 
+PowerFailure::PowerFailure(const std::vector<Operation>& operations, Bytes before)
+    : operations_(operations), before_(std::move(before)) {
+  for (std::size_t i = 0; i < operations.size(); ++i)
+    if (operations[i].kind == Kind::write || operations[i].kind == Kind::sync)
+      flushes_.push_back(i);
+}
+
 PowerFailure::State PowerFailure::choose(const std::function<std::uint64_t()>& random,
                                          Tearing tearing) const {
   constexpr unsigned kChances[] = {0, 26, 128, 230, 256};
-  return at(random() % (operations_.size() + 1), kChances[random() % 5], random, tearing);
+  const unsigned chance = kChances[random() % 5];
+  if (flushes_.empty() || random() % 2 == 0)
+    return at(random() % (operations_.size() + 1), chance, random, tearing);
+  return at(flushes_[random() % flushes_.size()] + random() % 2, chance, random, tearing);
 }
 
 PowerFailure::State PowerFailure::at(std::size_t at, unsigned chance,
@@ -196,8 +206,7 @@ Outcome FailingDisk::write(std::span<const std::byte> from, std::uint64_t offset
   }
   return MemoryDisk::write(from, offset);
 }
-Outcome FailingDisk::write_durably(std::span<const std::byte> from,
-                                   std::uint64_t offset) noexcept {
+Outcome FailingDisk::write_durably(std::span<const std::byte> from, std::uint64_t offset) noexcept {
   return FailingDisk::write(from, offset);
 }
 Outcome FailingDisk::sync() noexcept {
@@ -205,7 +214,8 @@ Outcome FailingDisk::sync() noexcept {
   return error == 0 ? kDone : Outcome{"sync", error};
 }
 Outcome FailingDisk::extend(std::uint64_t size) noexcept {
-  const int error = next();
+  if (size <= this->size()) return kDone;
+  const int error = growth_error_ != 0 ? growth_error_ : next();
   return error == 0 ? MemoryDisk::extend(size) : Outcome{"extend", error};
 }
 

@@ -1,6 +1,6 @@
 // Disks for tests. MemoryDisk is a file that is not there; RecordingDisk remembers what was written
-// and flushed, so that PowerFailure can make every state that a power failure may leave; FailingDisk
-// fails at a chosen operation.
+// and flushed, so that PowerFailure can make every state that a power failure may leave;
+// FailingDisk fails at a chosen operation.
 #pragma once
 
 #include <cstdint>
@@ -51,9 +51,7 @@ struct Record {
     const std::lock_guard guard(lock);
     operations.push_back(std::move(operation));
   }
-  void acknowledge(std::uint64_t number) {
-    add({Operation::Kind::acknowledged, number, {}});
-  }
+  void acknowledge(std::uint64_t number) { add({Operation::Kind::acknowledged, number, {}}); }
 };
 
 class RecordingDisk final : public MemoryDisk {
@@ -102,8 +100,7 @@ enum class Tearing : std::uint8_t {
 /// States after a power failure in the middle of what was recorded.
 class PowerFailure {
  public:
-  PowerFailure(const std::vector<Operation>& operations, Bytes before)
-      : operations_(operations), before_(std::move(before)) {}
+  PowerFailure(const std::vector<Operation>& operations, Bytes before);
   struct State {
     Bytes contents;
     std::uint64_t acknowledged = 0;  // the last that was
@@ -118,6 +115,7 @@ class PowerFailure {
  private:
   const std::vector<Operation>& operations_;
   Bytes before_;
+  std::vector<std::size_t> flushes_;  // where a checkpoint writes or flushes: half of all states
 };
 
 /// Passes everything on, but fails as asked.
@@ -128,6 +126,7 @@ class FailingDisk final : public MemoryDisk {
   /// `half`; with `forever` so do all that follow.
   void fail(int error, std::uint64_t skip, bool half, bool forever);
   void heal() { error_ = 0; }
+  void fail_growth(int error) { growth_error_ = error; }
   [[nodiscard]] bool failed_once() const { return failed_once_; }
   [[nodiscard]] std::uint64_t operations() const { return count_; }
   Outcome write(std::span<const std::byte> from, std::uint64_t offset) noexcept override;
@@ -143,6 +142,7 @@ class FailingDisk final : public MemoryDisk {
   bool half_ = false;
   bool forever_ = false;
   bool failed_once_ = false;
+  int growth_error_ = 0;
   std::uint64_t count_ = 0;
 };
 

@@ -198,6 +198,7 @@ class PAGETRAP_API Store {
   [[nodiscard]] StoreStatistics statistics() const;
 
  private:
+  friend class StoreState;
   explicit Store(std::unique_ptr<StoreState> state) noexcept;
 
   template <class Body>

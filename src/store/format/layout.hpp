@@ -99,9 +99,14 @@ struct StagingHead {
   std::uint64_t count = 0;
   std::uint64_t reserved = 0;
 };
-inline constexpr std::size_t kStagedPages = 1020;
-inline constexpr std::uint64_t kStagingBytes = kStagingHeadBytes + kStagedPages * kPageBytes;
-static_assert(sizeof(StagingHead) + kStagedPages * sizeof(StagedPage) <= kStagingHeadBytes);
+inline constexpr std::size_t kMostStagedPages = 1020;
+[[nodiscard]] constexpr std::size_t staged_pages(std::uint64_t staging_bytes) noexcept {
+  return (staging_bytes - kStagingHeadBytes) / kPageBytes;
+}
+[[nodiscard]] constexpr std::uint64_t staging_bytes(std::size_t pages) noexcept {
+  return kStagingHeadBytes + pages * kPageBytes;
+}
+static_assert(sizeof(StagingHead) + kMostStagedPages * sizeof(StagedPage) <= kStagingHeadBytes);
 
 // --- data ---------------------------------------------------------------------------------------
 // Groups of a page of checksums and the 512 pages that they are of.

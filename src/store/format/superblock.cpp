@@ -41,9 +41,11 @@ const char* nonsense(const Superblock& block, std::uint64_t file_bytes) {
   if (!aligned(block.base) || block.base == 0 || !aligned(block.reserve_bytes) ||
       block.reserve_bytes == 0)
     return "address";
-  if (block.staging_offset != kStagingOffset || block.staging_bytes != kStagingBytes)
+  if (block.staging_offset != kStagingOffset || !aligned(block.staging_bytes) ||
+      block.staging_bytes < staging_bytes(2) ||
+      block.staging_bytes > staging_bytes(kMostStagedPages))
     return "staging area";
-  if (block.log_offset != kStagingOffset + kStagingBytes || !aligned(block.log_bytes) ||
+  if (block.log_offset != kStagingOffset + block.staging_bytes || !aligned(block.log_bytes) ||
       block.log_bytes == 0)
     return "log";
   if (block.data_offset != block.log_offset + block.log_bytes) return "data";

@@ -29,7 +29,7 @@ Result<Staged> read_staging(Disk& disk, const Superblock& block) {
     return outcome;
   StagingHead head;
   std::memcpy(&head, head_bytes.data(), sizeof head);
-  if (head.magic != kStagingMagic || head.count > kStagedPages) return staged;
+  if (head.magic != kStagingMagic || head.count > staged_pages(block.staging_bytes)) return staged;
   std::memset(head_bytes.data() + offsetof(StagingHead, sum), 0, sizeof head.sum);
   if (checksum(head_bytes, block.seed) != head.sum) return staged;
   staged.entries.resize(head.count);
