@@ -81,8 +81,12 @@ RootEntry* Heap::find_root(std::string_view name) const noexcept {
 }
 
 RootEntry* Heap::add_root(std::string_view name, std::string_view type) noexcept {
-  void* const block = allocate(sizeof(RootEntry) + name.size() + type.size(), alignof(RootEntry));
+  const std::size_t size = sizeof(RootEntry) + name.size() + type.size();
+  void* const block = allocate(size, alignof(RootEntry));
   if (block == nullptr) return nullptr;
+  for (std::size_t at = 0; at < size; at += kPageBytes)
+    runs_.changing(static_cast<std::byte*>(block) + at);
+  runs_.changing(static_cast<std::byte*>(block) + size - 1);
   RootEntry*& first = bucket(name);
   auto* const root = new (block) RootEntry;
   root->next = first;
