@@ -1,0 +1,12 @@
+#include "store/questions.hpp"
+
+namespace pagetrap::bench {
+
+Questions store_questions() {
+  Questions questions;
+  add_store_transactions(questions);
+  add_store_reads(questions);
+  return questions;
+}
+
+}  // namespace pagetrap::bench
