@@ -112,7 +112,8 @@ Result<std::unique_ptr<StoreState>> StoreState::open(std::unique_ptr<Disk> disk,
   const auto found = read_superblock(*disk);
   if (!found) return found.error();
   std::unique_ptr<StoreState> made(new StoreState(std::move(disk), options, found->block));
-  made->process_ = ::getpid();
+  watch_forks();
+  made->process_ = process_generation();
   if (const Outcome outcome = made->recover(); failed(outcome)) return outcome;
   if (const Outcome outcome = made->map(); failed(outcome)) return outcome;
   if (const Outcome outcome = made->load_heap(); failed(outcome)) return outcome;
@@ -200,11 +201,14 @@ Outcome StoreState::make_detector(std::size_t stored_pages) {
         return make_tracked_detector(territory, DirtyForm::scan, stored_pages);
       case Detect::barrier:
         return make_barrier_detector(territory);
-      case Detect::best:
       case Detect::traps:
+        return make_trap_detector(territory);
+      case Detect::best:
         break;
     }
-    return make_trap_detector(territory);
+    // Two thirds of the cost of traps; needs Linux 6.7 and perf events.
+    auto ring = make_tracked_detector(territory, DirtyForm::ring, stored_pages);
+    return ring || ring.error().number == EEXIST ? std::move(ring) : make_trap_detector(territory);
   };
   auto detector = make();
   if (!detector) return taken(detector.error());
@@ -214,8 +218,8 @@ Outcome StoreState::make_detector(std::size_t stored_pages) {
 }
 
 // Pages of the store are declared without an error: the header's range says so.
-void StoreState::announce(void* self, const void* place) noexcept {
-  static_cast<void>(static_cast<StoreState*>(self)->declare(place, 1));
+void StoreState::announce(void* self, const void* place, std::size_t bytes) noexcept {
+  static_cast<void>(static_cast<StoreState*>(self)->declare(place, bytes));
 }
 
 Outcome StoreState::load_heap() {

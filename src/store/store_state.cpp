@@ -1,7 +1,5 @@
 #include "store/store_state.hpp"
 
-#include <unistd.h>
-
 #include <cerrno>
 #include <new>
 
@@ -72,7 +70,7 @@ Outcome StoreState::sync() {
 }
 
 Outcome StoreState::close() {
-  if (process_ != ::getpid() || closed_) return kDone;
+  if (process_ != process_generation() || closed_) return kDone;
   if (in_transaction()) return {"Store::close", EDEADLK, {}, "inside a transaction"};
   stop_checkpointer();
   const std::lock_guard guard(access_);
@@ -115,7 +113,7 @@ void StoreState::start_checkpointer() {
 }
 
 void StoreState::stop_checkpointer() noexcept {
-  if (process_ != ::getpid()) return;
+  if (process_ != process_generation()) return;
   {
     const std::lock_guard guard(wish_lock_);
     stopping_ = true;

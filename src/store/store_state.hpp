@@ -1,8 +1,6 @@
 // StoreState: an open store.
 #pragma once
 
-#include <sys/types.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -89,7 +87,7 @@ class StoreState {
   Outcome map();
   Outcome make_detector(std::size_t stored_pages);
   Outcome load_heap();
-  static void announce(void* self, const void* place) noexcept;
+  static void announce(void* self, const void* place, std::size_t bytes) noexcept;
 
   // transaction.cpp
   Outcome check_usable() const;
@@ -117,11 +115,11 @@ class StoreState {
   std::unique_ptr<Checkpoint> checkpoint_;
   PendingRuns pending_;
   std::size_t stored_pages_ = 0;  // that the file or the log knows
-  pid_t process_ = 0;
+  unsigned process_ = 0;          // process_generation()
   bool closed_ = false;
 
-  std::shared_mutex access_;       // exclusive: a transaction; shared: readers
-  std::atomic<pid_t> writer_{0};   // its thread
+  std::shared_mutex access_;                  // exclusive: a transaction; shared: readers
+  std::atomic<const void*> writer_{nullptr};  // its thread
   Outcome broken_{};               // GUARDED_BY(access_), as all below: why nothing can be written
   std::vector<PageNumber> pages_;  // collected
   std::vector<std::uint8_t> changed_;

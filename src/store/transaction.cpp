@@ -1,6 +1,4 @@
 // Transactions: one at a time. What a commit does stands in StoreState::commit(), in order.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -26,13 +24,12 @@ std::byte* live(const Superblock& block, PageNumber page) noexcept {
 }  // namespace
 
 bool StoreState::in_transaction() const noexcept {
-  const pid_t writer = writer_.load(std::memory_order_acquire);
-  return writer != 0 && writer == sys::thread_id();
+  return writer_.load(std::memory_order_acquire) == this_thread_mark();
 }
 
 Outcome StoreState::check_usable() const {
   if (closed_) return {"transaction", EBADF, {}, "the store is closed"};
-  if (process_ != ::getpid())
+  if (process_ != process_generation())
     return {"transaction", EBADF, {}, "a fork()ed child does not have its parent's stores"};
   return broken_;
 }
@@ -44,7 +41,7 @@ Outcome StoreState::begin() {
     access_.unlock();
     return outcome;
   }
-  const pid_t self = sys::thread_id();
+  const void* const self = this_thread_mark();
   writer_.store(self, std::memory_order_release);
   detector_->set_writer(self);
   if (options_.check_strays)
@@ -56,8 +53,8 @@ Outcome StoreState::begin() {
 }
 
 void StoreState::leave() noexcept {
-  detector_->set_writer(0);
-  writer_.store(0, std::memory_order_release);
+  detector_->set_writer(nullptr);
+  writer_.store(nullptr, std::memory_order_release);
   access_.unlock();
 }
 
@@ -125,11 +122,16 @@ void StoreState::abandon() {
 Outcome StoreState::compare() {
   payload_.clear();
   changed_.assign(pages_.size(), 0);
+  const auto compare_piece = [&](const Piece& piece) {
+    return diff_page(piece.page, committed_->image(piece.page), live(block_, piece.page),
+                     piece.begin, piece.end, payload_);
+  };
+  const auto pieces = detector_->pieces();
+  for (const Piece& piece : pieces) compare_piece(piece);
   for (std::size_t i = 0; i < pages_.size(); ++i) {
     if (const Outcome outcome = committed_->materialise(pages_[i]); failed(outcome)) return outcome;
-    changed_[i] =
-        diff_page(pages_[i], committed_->image(pages_[i]), live(block_, pages_[i]), payload_) ? 1
-                                                                                              : 0;
+    if (!pieces.empty() && pages_[i] >= kHotPages) continue;
+    changed_[i] = compare_piece({pages_[i], 0, kPageBytes}) ? 1 : 0;
     statistics_.pages_changed += changed_[i];
   }
   statistics_.pages_compared += pages_.size();
@@ -252,8 +254,8 @@ void StoreState::undo_what_is_not_durable() {
   const std::lock_guard guard(access_);
   if (!failed(broken_)) broken_ = log_->failure();
   const std::uint64_t durable = log_->durable();
-  writer_.store(sys::thread_id(), std::memory_order_release);
-  detector_->set_writer(sys::thread_id());
+  writer_.store(this_thread_mark(), std::memory_order_release);
+  detector_->set_writer(this_thread_mark());
   std::vector<PageNumber> pages;
   {
     const std::lock_guard changing(committed_->changed_lock());
@@ -269,8 +271,8 @@ void StoreState::undo_what_is_not_durable() {
   pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   // An error here changes nothing: the store is broken already.
   static_cast<void>(put_back(pages));
-  detector_->set_writer(0);
-  writer_.store(0, std::memory_order_release);
+  detector_->set_writer(nullptr);
+  writer_.store(nullptr, std::memory_order_release);
 }
 
 Outcome StoreState::declare(const void* address, std::size_t length) {
@@ -278,11 +280,18 @@ Outcome StoreState::declare(const void* address, std::size_t length) {
   const PageRange pages = pages_covering(address, length);
   if (length == 0) return kDone;
   if (!range().contains(pages)) return {"Transaction::write", EINVAL, pages, "not in the store"};
-  for (std::size_t i = 0; i < pages.length.count(); ++i) {
-    const auto offset = static_cast<std::size_t>(pages.base - range().base);
-    const auto page = static_cast<PageNumber>(offset / kPageBytes + i);
-    if (page < kHotPages) continue;
-    if (const Outcome outcome = detector_->declare(page); failed(outcome)) return outcome;
+  // In units of 8 bytes, page by page.
+  const auto first =
+      static_cast<std::size_t>(static_cast<const std::byte*>(address) - range().base);
+  const std::size_t end = (first + length + 7) / 8 * 8;
+  for (std::size_t at = first / 8 * 8; at < end;) {
+    const auto page = static_cast<PageNumber>(at / kPageBytes);
+    const std::size_t page_begin = std::size_t{page} * kPageBytes;
+    const std::size_t piece_end = std::min(end, page_begin + kPageBytes);
+    if (page >= kHotPages)
+      detector_->declare({page, static_cast<std::uint32_t>(at - page_begin),
+                          static_cast<std::uint32_t>(piece_end - page_begin)});
+    at = piece_end;
   }
   return kDone;
 }

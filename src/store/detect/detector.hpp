@@ -6,8 +6,6 @@
 //   barrier  the program says so, by Transaction::write(): the twin
 #pragma once
 
-#include <sys/types.h>
-
 #include <atomic>
 #include <memory>
 #include <span>
@@ -15,6 +13,7 @@
 
 #include <pagetrap/vm/region.hpp>
 
+#include "store/here.hpp"
 #include "store/pages/committed_pages.hpp"
 
 namespace pagetrap {
@@ -39,6 +38,13 @@ struct Territory {
   }
 };
 
+/// Part of a page, in bytes; multiples of 8.
+struct Piece {
+  PageNumber page = 0;
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
+};
+
 class Detector {
  public:
   explicit Detector(const Territory& territory) noexcept : territory_(territory) {}
@@ -48,8 +54,8 @@ class Detector {
 
   /// The store uses pages up to `used`: they can be touched when this returns.
   virtual Outcome grow(std::size_t used) = 0;
-  /// Only `thread` may write from now on; 0: nobody may.
-  void set_writer(pid_t thread) noexcept { writer_.store(thread, std::memory_order_release); }
+  /// Only that thread (this_thread_mark()) may write from now on; null: nobody may.
+  void set_writer(const void* thread) noexcept { writer_.store(thread, std::memory_order_release); }
   /// Appends the pages that may have been written since they were last armed, each at least once.
   virtual Outcome collect(std::vector<PageNumber>& out) = 0;
   /// `pages`, sorted, have their committed contents: the next write to them is to be found. Those
@@ -59,21 +65,23 @@ class Detector {
   /// Pages that are not found by themselves when they are written: compared at every commit, and
   /// before every transaction.
   [[nodiscard]] virtual std::span<const PageNumber> open_pages() const noexcept { return {}; }
-  /// Transaction::write(): `page` is about to be written.
-  virtual Outcome declare(PageNumber page);
+  /// Transaction::write(): `piece` is about to be written.
+  virtual void declare(const Piece& piece);
+  /// Where changes can be; empty: anywhere in the collected pages. Until the next collect().
+  [[nodiscard]] virtual std::span<const Piece> pieces() const noexcept { return {}; }
   /// Whether writes between two transactions are in the next collect().
   [[nodiscard]] virtual bool finds_strays() const noexcept { return false; }
   [[nodiscard]] virtual const char* name() const noexcept = 0;
 
  protected:
-  [[nodiscard]] bool may_write(pid_t thread) const noexcept PAGETRAP_SIGNAL_SAFE {
-    const pid_t writer = writer_.load(std::memory_order_acquire);
-    return writer != 0 && writer == thread;
+  /// Whether this thread may. In its handler: faults are delivered in the faulting thread.
+  [[nodiscard]] bool may_write() const noexcept PAGETRAP_SIGNAL_SAFE {
+    return writer_.load(std::memory_order_acquire) == this_thread_mark();
   }
   Territory territory_;
 
  private:
-  std::atomic<pid_t> writer_{0};
+  std::atomic<const void*> writer_{nullptr};
 };
 
 Result<std::unique_ptr<Detector>> make_trap_detector(const Territory& territory);

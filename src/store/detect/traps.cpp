@@ -109,8 +109,7 @@ class TrapDetector final : public OnePiece {
 
 Verdict TrapDetector::handle(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageNumber page = territory_.page_of(fault.address);
-  const bool may = may_write(fault.thread);
-  if (fault.write && !may) {
+  if (fault.write && !may_write()) {
     report_stray(fault.address);
     return Verdict::not_mine;
   }
@@ -170,14 +169,20 @@ class BarrierDetector final : public OnePiece {
   Outcome rearm(std::span<const PageNumber>, std::span<const std::uint8_t>) override {
     return kDone;
   }
-  Outcome declare(PageNumber page) override {
-    if (!territory_.committed->in_image(page)) {
-      region_.touch(territory_.address(page));
-      territory_.committed->adopt(page, territory_.address(page));
+  void declare(const Piece& piece) override {
+    if (!territory_.committed->in_image(piece.page)) {
+      region_.touch(territory_.address(piece.page));
+      territory_.committed->adopt(piece.page, territory_.address(piece.page));
     }
-    note(page);
+    declared_.push_back(piece);
+  }
+  Outcome collect(std::vector<PageNumber>& out) override {
+    std::swap(declared_, collected_);
+    declared_.clear();
+    for (const Piece& piece : collected_) out.push_back(piece.page);
     return kDone;
   }
+  [[nodiscard]] std::span<const Piece> pieces() const noexcept override { return collected_; }
   [[nodiscard]] const char* name() const noexcept override { return "barrier"; }
 
  private:
@@ -187,12 +192,15 @@ class BarrierDetector final : public OnePiece {
                ? Verdict::resolved
                : Verdict::not_mine;
   }
+
+  std::vector<Piece> declared_;
+  std::vector<Piece> collected_;
 };
 
 }  // namespace
 
 // Writes are found without.
-Outcome Detector::declare(PageNumber) { return kDone; }
+void Detector::declare(const Piece&) {}
 
 Result<std::unique_ptr<Detector>> make_trap_detector(const Territory& territory) {
   auto made = std::make_unique<TrapDetector>(territory);

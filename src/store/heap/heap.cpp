@@ -64,7 +64,7 @@ void Heap::deallocate(void* block, std::size_t size, std::size_t alignment) noex
   }
   const unsigned index = size_class(given);
   HeapHeader::Class& blocks = header().classes[index];
-  runs_.changing(block);
+  runs_.changing(block, sizeof(FreeBlock));
   blocks.free = new (block) FreeBlock{blocks.free};
   header().allocated_bytes -= class_size(index);
 }
@@ -84,9 +84,7 @@ RootEntry* Heap::add_root(std::string_view name, std::string_view type) noexcept
   const std::size_t size = sizeof(RootEntry) + name.size() + type.size();
   void* const block = allocate(size, alignof(RootEntry));
   if (block == nullptr) return nullptr;
-  for (std::size_t at = 0; at < size; at += kPageBytes)
-    runs_.changing(static_cast<std::byte*>(block) + at);
-  runs_.changing(static_cast<std::byte*>(block) + size - 1);
+  runs_.changing(block, size);
   RootEntry*& first = bucket(name);
   auto* const root = new (block) RootEntry;
   root->next = first;
@@ -104,7 +102,7 @@ void Heap::remove_root(std::string_view name) noexcept {
   for (RootEntry** place = &bucket(name); *place != nullptr; place = &(*place)->next) {
     RootEntry* const root = *place;
     if (name_of(*root) != name) continue;
-    runs_.changing(place);
+    runs_.changing(place, sizeof(*place));
     *place = root->next;
     deallocate(root, sizeof(RootEntry) + root->name_bytes + root->type_bytes, alignof(RootEntry));
     header().root_count -= 1;

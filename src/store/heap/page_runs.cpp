@@ -35,23 +35,23 @@ bool PageRuns::is_marked(bool end, PageNumber page) const noexcept {
 void PageRuns::mark(bool end, PageNumber page, bool on) noexcept {
   const std::uint64_t bit = std::uint64_t{1} << (page % 64);
   std::uint64_t& word = bitmap(end)[page / 64];
-  changing(&word);
+  changing(&word, sizeof word);
   word = on ? word | bit : word & ~bit;
 }
 
 void PageRuns::set_previous(PageNumber run, PageNumber previous) noexcept {
-  changing(&run_at(run));
+  changing(&run_at(run), sizeof(FreeRun));
   run_at(run).previous = previous;
 }
 
 void PageRuns::insert(PageNumber first, std::uint64_t count) noexcept {
   PageNumber& bin = header().free_runs[bin_of(count)];
   const auto last = static_cast<PageNumber>(first + count - 1);
-  changing(&run_at(first));
+  changing(&run_at(first), sizeof(FreeRun));
   run_at(first) = {count, bin, 0};
   if (bin != 0) set_previous(bin, first);
   bin = first;
-  changing(&foot_at(last));
+  changing(&foot_at(last), sizeof(std::uint64_t));
   foot_at(last) = count;
   mark(false, first, true);
   mark(true, last, true);
@@ -60,7 +60,7 @@ void PageRuns::insert(PageNumber first, std::uint64_t count) noexcept {
 void PageRuns::remove(PageNumber first) noexcept {
   const FreeRun run = run_at(first);
   if (run.previous != 0) {
-    changing(&run_at(run.previous));
+    changing(&run_at(run.previous), sizeof(FreeRun));
     run_at(run.previous).next = run.next;
   } else {
     header().free_runs[bin_of(run.pages)] = run.next;

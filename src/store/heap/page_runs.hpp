@@ -19,15 +19,15 @@ class PageRuns {
   PageRuns(std::byte* base, std::size_t reserve_pages) noexcept
       : base_(base), reserve_(reserve_pages) {}
 
-  /// Called with the place of every word that is about to change, but for the header's. For those
+  /// Called with every place that is about to change, but for the header's. For those
   /// who are not told by the hardware. `self` is borrowed.
-  using Announce = void (*)(void* self, const void* place) noexcept;
+  using Announce = void (*)(void* self, const void* place, std::size_t bytes) noexcept;
   void set_announce(Announce announce, void* self) noexcept {
     announce_ = announce;
     self_ = self;
   }
-  void changing(const void* place) const noexcept {
-    if (announce_ != nullptr) announce_(self_, place);
+  void changing(const void* place, std::size_t bytes) const noexcept {
+    if (announce_ != nullptr) announce_(self_, place, bytes);
   }
 
   /// An empty store: the header, and the bitmaps behind it.

@@ -7,7 +7,6 @@ inline namespace v0 {
 namespace store {
 namespace {
 
-constexpr std::size_t kUnits = kPageBytes / 8;
 constexpr std::size_t kLine = 8;  // units in a cache line
 constexpr std::size_t kJoin = 2;  // equal units that cost no more than a new run
 
@@ -26,11 +25,12 @@ bool same_line(const std::byte* a, const std::byte* b, std::size_t index) {
 
 }  // namespace
 
-bool diff_page(PageNumber page, const std::byte* before, const std::byte* now,
-               std::vector<std::byte>& out) {
+bool diff_page(PageNumber page, const std::byte* before, const std::byte* now, std::size_t begin,
+               std::size_t end, std::vector<std::byte>& out) {
   const std::size_t size_before = out.size();
-  for (std::size_t i = 0; i < kUnits;) {
-    if (i % kLine == 0 && same_line(before, now, i)) {
+  const std::size_t units = end / 8;
+  for (std::size_t i = begin / 8; i < units;) {
+    if (i % kLine == 0 && i + kLine <= units && same_line(before, now, i)) {
       i += kLine;
       continue;
     }
@@ -40,7 +40,7 @@ bool diff_page(PageNumber page, const std::byte* before, const std::byte* now,
     }
     const std::size_t first = i;
     std::size_t last = i;
-    for (; i < kUnits && i - last <= kJoin; ++i)
+    for (; i < units && i - last <= kJoin; ++i)
       if (unit(before, i) != unit(now, i)) last = i;
     const std::size_t length = (last - first + 1) * 8;
     const std::uint64_t word = Run::pack(std::uint64_t{page} * kPageBytes + first * 8, length);

@@ -11,11 +11,12 @@ namespace pagetrap {
 inline namespace v0 {
 namespace store {
 
-/// Appends the runs in which `now` differs from `before`, in units of 8 bytes, to `out`. Runs with
+/// Appends the runs in which `now` differs from `before` between `begin` and `end` of the page, in
+/// units of 8 bytes, to `out`. Runs with
 /// less than three equal units between them are joined: the word between two runs is not free
 /// either. Returns whether there is any.
-bool diff_page(PageNumber page, const std::byte* before, const std::byte* now,
-               std::vector<std::byte>& out);
+bool diff_page(PageNumber page, const std::byte* before, const std::byte* now, std::size_t begin,
+               std::size_t end, std::vector<std::byte>& out);
 
 /// Calls `visit(run, bytes)` for each run of a payload that diff_page() made.
 template <class Visit>
