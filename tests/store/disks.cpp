@@ -124,8 +124,7 @@ PowerFailure::PowerFailure(const std::vector<Operation>& operations, Bytes befor
       flushes_.push_back(i);
 }
 
-PowerFailure::State PowerFailure::choose(const std::function<std::uint64_t()>& random,
-                                         Tearing tearing) const {
+PowerFailure::State PowerFailure::choose(const RandomWords& random, Tearing tearing) const {
   constexpr unsigned kChances[] = {0, 26, 128, 230, 256};
   const unsigned chance = kChances[random() % 5];
   if (flushes_.empty() || random() % 2 == 0)
@@ -133,8 +132,7 @@ PowerFailure::State PowerFailure::choose(const std::function<std::uint64_t()>& r
   return at(flushes_[random() % flushes_.size()] + random() % 2, chance, random, tearing);
 }
 
-PowerFailure::State PowerFailure::at(std::size_t at, unsigned chance,
-                                     const std::function<std::uint64_t()>& random,
+PowerFailure::State PowerFailure::at(std::size_t at, unsigned chance, const RandomWords& random,
                                      Tearing tearing) const {
   State state{before_, 0, at};
   std::size_t synced = 0;  // writes before it are there

@@ -97,6 +97,17 @@ enum class Tearing : std::uint8_t {
   garbage,  // each 512 bytes is there, not there, or rubbish
 };
 
+/// A source of random numbers, by reference: each call must go on where the last one was.
+class RandomWords {
+ public:
+  template <class Generator>
+  explicit RandomWords(Generator& generator) : next_([&generator] { return generator(); }) {}
+  std::uint64_t operator()() const { return next_(); }
+
+ private:
+  std::function<std::uint64_t()> next_;
+};
+
 /// States after a power failure in the middle of what was recorded.
 class PowerFailure {
  public:
@@ -107,10 +118,9 @@ class PowerFailure {
     std::size_t at = 0;              // operations done
   };
   /// One of them, chosen by `random`.
-  State choose(const std::function<std::uint64_t()>& random, Tearing tearing) const;
+  State choose(const RandomWords& random, Tearing tearing) const;
   /// At operation `at`; each write since the last flush is kept with `chance` of 256.
-  State at(std::size_t at, unsigned chance, const std::function<std::uint64_t()>& random,
-           Tearing tearing) const;
+  State at(std::size_t at, unsigned chance, const RandomWords& random, Tearing tearing) const;
 
  private:
   const std::vector<Operation>& operations_;

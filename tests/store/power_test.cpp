@@ -14,7 +14,7 @@ TEST(Power, ACommittedPrefixIsThereWhateverWasTorn) {
   for (const Tearing tearing :
        {Tearing::none, Tearing::sectors, Tearing::words, Tearing::garbage}) {
     PowerOptions options;
-    options.states = 200;
+    options.states = 300;
     options.seed = 7 + static_cast<std::uint64_t>(tearing);
     options.tearing = tearing;
     const PowerResult result = fail_power(options);
@@ -27,7 +27,7 @@ class Bugs : public ::testing::TestWithParam<Bug> {};
 
 TEST_P(Bugs, IsFound) {
   PowerOptions options;
-  options.states = 6000;
+  options.states = 2000;
   options.seed = 3;
   options.bug = GetParam();
   // A superblock is one sector: two of them at once are lost to smaller pieces only.

@@ -31,8 +31,8 @@ enum class Durability : std::uint8_t {
 /// A sector that is neither old nor new where the log may end.
 enum class DamagedTail : std::uint8_t {
   refuse,   // to open: it may have been a commit
-  discard,  // take it for the end of the log, if nothing whole follows. For media that leave
-            // garbage in sectors that were being written
+  discard,  // take it for the end of the log, unless a later record knows that it was durable. For
+            // media that leave garbage in sectors that were being written
 };
 
 struct StoreOptions {

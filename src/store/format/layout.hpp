@@ -69,6 +69,7 @@ inline constexpr std::size_t kSectorPayload = kSectorBytes - sizeof(SectorHead);
 struct RecordHead {
   std::uint64_t payload_bytes = 0;  // of the runs
   std::uint64_t commit = 0;         // counts commits of the store
+  std::uint64_t durable = 0;        // sectors before this one were, when the record was appended
 };
 
 /// A run of changed bytes in one page: this word, then the bytes.

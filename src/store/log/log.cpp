@@ -41,7 +41,7 @@ std::uint64_t Log::append(std::span<const std::byte> payload, std::uint64_t comm
   const std::uint64_t count = sectors_for(payload.size(), shape_.unit);
   const std::span<std::byte> to(filling_.bytes.data() + filling_.count * kSectorBytes,
                                 count * kSectorBytes);
-  encode_record({appended_, epoch_, commit}, payload, shape_.seed, to);
+  encode_record({appended_, epoch_, commit, durable_}, payload, shape_.seed, to);
   filling_.count += count;
   appended_ += count;
   statistics_.records += 1;

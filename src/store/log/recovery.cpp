@@ -122,14 +122,18 @@ class Scan {
   std::uint64_t damaged_ = 0;
 };
 
-// Whether a record of this log begins anywhere behind its end.
-Result<bool> goes_on(Reader& reader, const Superblock& block, std::uint64_t from) {
-  for (std::uint64_t number = from; number < block.log_start + reader.sectors(); ++number) {
+// Whether a record behind `damaged` was appended when that was durable already: then it has been
+// acknowledged, and is not the torn end of what was being written.
+Result<bool> was_durable(Reader& reader, const Superblock& block, std::uint64_t damaged) {
+  const std::uint64_t end = block.log_start + reader.sectors();
+  for (std::uint64_t number = damaged + 1; number < end; ++number) {
     std::span<const std::byte> bytes;
     if (const Outcome outcome = reader.sector(number, bytes); failed(outcome)) return outcome;
     const FoundSector sector = look_at_sector(bytes, number, block.seed);
-    if (sector.kind == SectorKind::wanted && sector.head.index == 0) return true;
-    if (sector.kind == SectorKind::old) return false;
+    if (sector.kind != SectorKind::wanted || sector.head.index != 0) continue;
+    RecordHead head;
+    std::memcpy(&head, bytes.data() + sizeof(SectorHead), sizeof head);
+    if (head.durable > damaged) return true;
   }
   return false;
 }
@@ -157,9 +161,10 @@ Result<RecoveredLog> recover_log(Disk& disk, const Superblock& block, bool forgi
   }
   if (const std::uint64_t sector = scan.damaged_sector(); sector != 0) {
     if (!forgiving) return damaged(*reader, sector, kDamagedTail);
-    const auto more = goes_on(*reader, block, sector + 1);
-    if (!more) return more.error();
-    if (*more) return damaged(*reader, sector, "a sector is damaged, and commits follow it");
+    const auto lost = was_durable(*reader, block, sector);
+    if (!lost) return lost.error();
+    if (*lost)
+      return damaged(*reader, sector, "a sector is damaged that was durable: commits are lost");
     found.damaged_at = reader->offset_of(sector);
   }
   return found;

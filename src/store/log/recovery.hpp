@@ -21,7 +21,7 @@ struct RecoveredLog {
 };
 
 /// Reads the records from block.log_start on, to `runs`.
-/// `forgiving`  a damaged sector where the log may end is its end, if nothing whole follows; else
+/// `forgiving`  a damaged sector is the log's end, unless a later record knows it as durable; else
 ///              it is an error. A medium that tears only at 512 bytes leaves none.
 Result<RecoveredLog> recover_log(Disk& disk, const Superblock& block, bool forgiving,
                                  PendingRuns& runs);

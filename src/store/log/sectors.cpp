@@ -23,7 +23,7 @@ void seal(std::span<std::byte> sector, SectorHead head, std::uint64_t seed) noex
 
 void encode_record(const RecordPlace& place, std::span<const std::byte> payload, std::uint64_t seed,
                    std::span<std::byte> to) noexcept {
-  const RecordHead record{payload.size(), place.commit};
+  const RecordHead record{payload.size(), place.commit, place.durable};
   const std::uint64_t sectors = to.size() / kSectorBytes;
   for (std::uint64_t i = 0; i < sectors; ++i) {
     const std::span<std::byte> sector = to.subspan(i * kSectorBytes, kSectorBytes);

@@ -24,6 +24,7 @@ struct RecordPlace {
   std::uint64_t first = 0;  // sector number
   std::uint32_t epoch = 0;
   std::uint64_t commit = 0;
+  std::uint64_t durable = 0;
 };
 
 /// Writes a record's sectors to `to`, which has sectors_for() of them.

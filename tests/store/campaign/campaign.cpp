@@ -51,7 +51,7 @@ int fail_power_of_all(std::uint64_t states, std::uint64_t seed) {
   }
   for (int bug = 1; bug < 7; ++bug) {
     PowerOptions options;
-    options.states = 20'000;
+    options.states = 5'000;
     options.seed = seed;
     options.bug = static_cast<Bug>(bug);
     if (options.bug == Bug::one_superblock_flush) options.tearing = Tearing::words;

@@ -102,7 +102,7 @@ class Campaign {
     const auto operations = with_bug(record_.operations, places_, options_.bug);
     const PowerFailure failure(operations, before_);
     for (std::uint64_t i = 0; i < kStatesOfOne && result_.states < options_.states; ++i) {
-      PowerFailure::State state = failure.choose(random_, options_.tearing);
+      PowerFailure::State state = failure.choose(RandomWords(random_), options_.tearing);
       result_.states += 1;
       const std::uint64_t acknowledged = std::max(state.acknowledged, before_acknowledged_);
       const std::string wrong = options_.bug == Bug::none ? look_at(state, acknowledged)
@@ -119,7 +119,7 @@ class Campaign {
       start_afresh();
       return;
     }
-    const PowerFailure::State next = failure.choose(random_, options_.tearing);
+    const PowerFailure::State next = failure.choose(RandomWords(random_), options_.tearing);
     medium_ = next.contents;
     acknowledged_ = std::max(next.acknowledged, before_acknowledged_);
   }
