@@ -64,21 +64,28 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(const std::string& path, FileUs
   struct stat facts {};
   if (::fstat(disk->cached_.get(), &facts) != 0) return Error{"fstat of a store", errno};
   if (!S_ISREG(facts.st_mode)) return Error{"open of a store", EINVAL, {}, "not a regular file"};
-  if (use != FileUse::read_only)
+  const bool writes = use != FileUse::read_only;
+  if (const Outcome outcome = disk->lock(writes ? F_WRLCK : F_RDLCK); failed(outcome))
+    return outcome;
+  if (writes)
     if (const Outcome outcome = disk->open_for_writing(path); failed(outcome)) return outcome;
   return disk;
 }
 
-Outcome FileDisk::open_for_writing(const std::string& path) {
-  // Of the open file, not of the process: a second Store of this process is refused as well, and a
-  // process that dies gives it back.
+// Of the open file, not of the process: a second Store of this process is refused as well, and a
+// process that dies gives it back.
+Outcome FileDisk::lock(int kind) noexcept {
   struct flock whole {};
-  whole.l_type = F_WRLCK;
+  whole.l_type = static_cast<short>(kind);
   whole.l_whence = SEEK_SET;
   if (::fcntl(cached_.get(), F_OFD_SETLK, &whole) != 0) {
     const int error = errno == EACCES || errno == EAGAIN ? EBUSY : errno;
-    return {"lock of a store", error, {}, error == EBUSY ? "somebody has it open for writing" : ""};
+    return {"lock of a store", error, {}, error == EBUSY ? "somebody has it open" : ""};
   }
+  return kDone;
+}
+
+Outcome FileDisk::open_for_writing(const std::string& path) {
   if (size() == 0)
     if (const Outcome outcome = extend_from(0, 2 * kDirectAlignment); failed(outcome))
       return outcome;

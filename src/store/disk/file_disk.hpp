@@ -15,7 +15,7 @@ namespace store {
 enum class FileUse : std::uint8_t {
   existing,   // ENOENT if there is none
   create,     // made if there is none
-  read_only,  // no lock is taken; every write is EBADF
+  read_only,  // beside other readers; every write is EBADF
 };
 
 class FileDisk final : public Disk {
@@ -36,6 +36,7 @@ class FileDisk final : public Disk {
 
  private:
   FileDisk() = default;
+  Outcome lock(int kind) noexcept;
   Outcome open_for_writing(const std::string& path);
   Outcome extend_from(std::uint64_t now, std::uint64_t size) noexcept;
   sys::Descriptor cached_;   // reads; holds the lock

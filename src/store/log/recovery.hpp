@@ -29,8 +29,6 @@ Result<RecoveredLog> recover_log(Disk& disk, const Superblock& block, bool forgi
 /// Puts a checkpoint that was interrupted right: the pages of the staging area are written to their
 /// places again, if it has all of them. Returns how many.
 Result<std::uint64_t> replay_staging(Disk& disk, const Superblock& block);
-/// The same without writing: whether a page of the staging area is to be written.
-Result<bool> needs_staging(Disk& disk, const Superblock& block);
 
 }  // namespace store
 }  // namespace v0

@@ -73,18 +73,6 @@ Result<std::uint64_t> replay_staging(Disk& disk, const Superblock& block) {
   return written;
 }
 
-Result<bool> needs_staging(Disk& disk, const Superblock& block) {
-  const auto staged = read_staging(disk, block);
-  if (!staged) return staged.error();
-  for (std::size_t i = 0; i < staged->entries.size(); ++i) {
-    Page there;
-    const std::uint64_t offset = staged->entries[i].offset;
-    if (const Outcome outcome = disk.read(there.bytes, offset); failed(outcome)) return outcome;
-    if (there.bytes != staged->pages[i].bytes) return true;
-  }
-  return false;
-}
-
 }  // namespace store
 }  // namespace v0
 }  // namespace pagetrap
