@@ -13,6 +13,8 @@ using Questions = std::vector<Question>;
 Questions store_questions();
 
 void add_store_transactions(Questions& questions);
+void add_store_costs(Questions& questions);
 void add_store_reads(Questions& questions);
+void add_store_opening(Questions& questions);
 
 }  // namespace pagetrap::bench

@@ -151,12 +151,11 @@ Outcome StoreState::recover() {
       Log::create(*disk_, {block_.log_offset, block_.log_bytes, block_.log_unit, block_.seed});
   if (!made) return made.error();
   log_ = std::move(*made);
-  // A new epoch before the first record of it: sectors of a record that was cut off are dead.
+  was_clean_ = (block_.flags & kCleanFlag) != 0;
   block_.epoch = log->newest_epoch + 1;
   block_.generation += 1;
   block_.flags = 0;
   log_->begin(block_.log_start, log->next, static_cast<std::uint32_t>(block_.epoch));
-  if (const Outcome outcome = write_superblock(*disk_, block_); failed(outcome)) return outcome;
   auto checkpoint = Checkpoint::create(*disk_, *log_, *committed_, block_);
   if (!checkpoint) return checkpoint.error();
   checkpoint_ = std::move(*checkpoint);

@@ -77,6 +77,7 @@ Outcome StoreState::close() {
   closed_ = true;
   // What is durable is in the log, and the next open() finds it there.
   if (failed(broken_)) return broken_;
+  if (was_clean_ && !epoch_begun_) return kDone;
   return checkpoint_->close(commits_);
 }
 

@@ -94,6 +94,7 @@ class StoreState {
   Outcome find_strays();
   Outcome compare();
   Outcome prepare_log();
+  Outcome begin_epoch();
   Outcome grow_file();
   std::uint64_t apply();
   Outcome put_back(std::span<const PageNumber> pages);
@@ -117,6 +118,8 @@ class StoreState {
   std::size_t stored_pages_ = 0;  // that the file or the log knows
   unsigned process_ = 0;          // process_generation()
   bool closed_ = false;
+  bool was_clean_ = false;
+  bool epoch_begun_ = false;  // GUARDED_BY(access_)
 
   std::shared_mutex access_;                  // exclusive: a transaction; shared: readers
   std::atomic<const void*> writer_{nullptr};  // its thread

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "store/detect/loading.hpp"
+#include "store/format/superblock.hpp"
 #include "store/pages/diff.hpp"
 #include "store/store_state.hpp"
 #include "sys/signal_safe_calls.hpp"
@@ -156,8 +157,18 @@ Outcome StoreState::grow_file() {
   return outcome;
 }
 
+// A new epoch on the medium before the first record of it: sectors of a record that was cut off are
+// dead then. Until there is one, the file is as it was found.
+Outcome StoreState::begin_epoch() {
+  if (epoch_begun_) return kDone;
+  const Outcome outcome = write_superblock(*disk_, block_);
+  epoch_begun_ = !failed(outcome);
+  return outcome;
+}
+
 Outcome StoreState::prepare_log() {
   if (failed(log_->failure())) return log_->failure();
+  if (const Outcome outcome = begin_epoch(); failed(outcome)) return outcome;
   if (!log_->fits_at_all(payload_.size()))
     return {"transaction",
             EFBIG,
