@@ -52,6 +52,22 @@ if(TARGET text_index)
     "usage: text_index")
 endif()
 
+if(TARGET word_store)
+  # One after the other: the second goes on where the first was killed.
+  set(words "${CMAKE_CURRENT_BINARY_DIR}/words.store")
+  add_test(NAME examples.word_store.new COMMAND "${CMAKE_COMMAND}" -E rm -f "${words}")
+  pagetrap_example_test(word_store.crash word_store "${words}" --megabytes 1 --crash)
+  set_tests_properties(examples.word_store.crash PROPERTIES PASS_REGULAR_EXPRESSION
+    "SIGKILL.*: 0 differences.*verdict +exactly the committed")
+  pagetrap_example_test(word_store word_store "${words}" --megabytes 1)
+  set_tests_properties(examples.word_store PROPERTIES PASS_REGULAR_EXPRESSION
+    "found +[1-9][0-9]* of.*indexed")
+  set_tests_properties(examples.word_store.new PROPERTIES FIXTURES_SETUP words_new LABELS examples)
+  set_tests_properties(examples.word_store.crash PROPERTIES
+    FIXTURES_REQUIRED words_new FIXTURES_SETUP words_killed)
+  set_tests_properties(examples.word_store PROPERTIES FIXTURES_REQUIRED words_killed)
+endif()
+
 add_test(NAME examples.readme_quotes COMMAND "${CMAKE_COMMAND}"
   -D "ROOT=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_SOURCE_DIR}/check_quotes.cmake")
 set_tests_properties(examples.readme_quotes PROPERTIES LABELS examples TIMEOUT 20)

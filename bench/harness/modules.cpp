@@ -5,15 +5,17 @@
 #include "compress/questions.hpp"
 #include "harness/question.hpp"
 #include "pager/questions.hpp"
+#include "store/questions.hpp"
 #include "vm/questions.hpp"
 
 namespace pagetrap::bench {
 
 std::span<const Module> modules() {
   // A list and not self-registering objects: a linker drops those from a static library.
-  static const std::array<Module, 4> kModules{
+  static const std::array<Module, 5> kModules{
       Module{"vm", vm_questions}, Module{"pager", pager_questions},
-      Module{"compress", compress_questions}, Module{"checkpoint", checkpoint_questions}};
+      Module{"compress", compress_questions}, Module{"checkpoint", checkpoint_questions},
+      Module{"store", store_questions}};
   return kModules;
 }
 

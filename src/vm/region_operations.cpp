@@ -104,7 +104,11 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
   std::size_t filled = 0;
   Outcome outcome;
   {
-    const Opening opening(state_->tracker, range);
+    // What comes read-only from userfaultfd carries the mark that the kernel takes away at the first
+    // write: nothing of it is written yet.
+    const bool armed = access == Access::read && is_userfaultfd(state_->operations.id) &&
+                       state_->options.dirty != DirtyForm::traps;
+    const Opening opening(armed ? nullptr : state_->tracker, range);
     outcome = state_->operations.supply(*state_, range, static_cast<const std::byte*>(from), how,
                                         access, filled);
   }

@@ -50,6 +50,17 @@ int image_verify(const ImageRequest& request);
 int image_merge(const ImageRequest& request);
 int image_extract(const ImageRequest& request);
 
+struct StoreRequest {
+  std::vector<std::string> files;
+  bool json = false;
+  std::string root;  // dump; empty: all
+};
+/// Defined in store/ or, without that room, in store/absent.cpp; CMake chooses.
+int store_stat(const StoreRequest& request);
+int store_check(const StoreRequest& request);
+int store_dump(const StoreRequest& request);
+int store_compact(const StoreRequest& request);
+
 struct RunRequest {
   std::string memory;                  // as "64M" or "1G=total"
   std::string delivery = "auto";       // auto, threads, signals

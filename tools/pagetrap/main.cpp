@@ -28,7 +28,8 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
     text += error.what();
   }
   return text +
-         "\nCommands: doctor, tour, bench, run, image, version. `pagetrap COMMAND --help` tells "
+         "\nCommands: doctor, tour, bench, run, image, store, version. `pagetrap COMMAND --help` "
+         "tells "
          "more.\n";
 }
 
@@ -74,6 +75,29 @@ ImageCommands add_image_commands(CLI::App& app, ImageRequest& request) {
       ->add_option("--compression", request.compression, "none, lz4 or zstd (default: as it was)")
       ->check(CLI::IsMember({"none", "lz4", "zstd"}));
   commands.extract->add_option("--region", request.region, "Its name (default: the only one)");
+  return commands;
+}
+
+struct StoreCommands {
+  CLI::App *stat, *check, *dump, *compact;
+};
+
+StoreCommands add_store_commands(CLI::App& app, StoreRequest& request) {
+  CLI::App* const store = app.add_subcommand("store", "Look at persistent stores");
+  store->require_subcommand(1);
+  const auto add = [&](const char* name, const char* what) {
+    CLI::App* const command = store->add_subcommand(name, what);
+    command->add_option("FILE", request.files, "A store")->required()->expected(1, 1 << 20);
+    command->add_flag("--json", request.json, "Print JSON, schema pagetrap-store/1");
+    return command;
+  };
+  const StoreCommands commands{
+      add("stat", "What a store has: commits, sizes, roots"),
+      add("check", "Read every page of a store, and check it"),
+      add("dump", "The bytes of its roots"),
+      add("compact", "Write it anew, as small as it can be"),
+  };
+  commands.dump->add_option("--root", request.root, "Only this one");
   return commands;
 }
 
@@ -137,6 +161,9 @@ int parse_and_run(int argc, char** argv) {
   ImageRequest image_request;
   const ImageCommands image_commands = add_image_commands(app, image_request);
 
+  StoreRequest store_request;
+  const StoreCommands store_commands = add_store_commands(app, store_request);
+
   CLI::App* const version_command =
       app.add_subcommand("version", "The version, and what it runs on");
 
@@ -156,6 +183,10 @@ int parse_and_run(int argc, char** argv) {
   if (image_commands.verify->parsed()) return image_verify(image_request);
   if (image_commands.merge->parsed()) return image_merge(image_request);
   if (image_commands.extract->parsed()) return image_extract(image_request);
+  if (store_commands.stat->parsed()) return store_stat(store_request);
+  if (store_commands.check->parsed()) return store_check(store_request);
+  if (store_commands.dump->parsed()) return store_dump(store_request);
+  if (store_commands.compact->parsed()) return store_compact(store_request);
   return version_command->parsed() ? version() : static_cast<int>(kUsage);
 }
 

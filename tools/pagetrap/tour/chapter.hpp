@@ -31,4 +31,8 @@ bool tell_checkpoint(const TourPace& pace);
 /// compress/absent.cpp.
 bool tell_compress(const TourPace& pace);
 
+/// An index that survives SIGKILL in the middle of a transaction. Defined in store/linked.cpp or
+/// store/absent.cpp.
+bool tell_store(const TourPace& pace);
+
 }  // namespace pagetrap::tool

@@ -11,10 +11,11 @@
 namespace pagetrap::tool {
 namespace {
 
-constexpr std::array<Chapter, 3> kChapters{{
+constexpr std::array<Chapter, 4> kChapters{{
     {"The ground floor: six primitives", tell_ground_floor},
     {"Compressed memory: more than there is", tell_compress},
     {"Checkpoints: saved while it runs", tell_checkpoint},
+    {"A store: objects that survive a crash", tell_store},
 }};
 
 }  // namespace

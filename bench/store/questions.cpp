@@ -1,0 +1,14 @@
+#include "store/questions.hpp"
+
+namespace pagetrap::bench {
+
+Questions store_questions() {
+  Questions questions;
+  add_store_transactions(questions);
+  add_store_costs(questions);
+  add_store_reads(questions);
+  add_store_opening(questions);
+  return questions;
+}
+
+}  // namespace pagetrap::bench

@@ -1,0 +1,108 @@
+// Detection by the kernel (WP_ASYNC, 6.7): Region::dirty() tells which pages were written, by
+// system calls too, and arms them again.
+//
+// A region that is tracked pays for each of its pages, used or not, so the reserve is not one
+// region but several, made as the store grows: one for what the file has, whose pages are loaded
+// when they are touched, then others, each as large as all before it, of fresh memory.
+#include <algorithm>
+#include <cerrno>
+
+#include "store/detect/loading.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace store {
+namespace {
+
+constexpr std::size_t kFirstPages = (std::size_t{16} << 20) / kPageBytes;  // arbitrary
+
+class TrackedDetector final : public Detector {
+ public:
+  TrackedDetector(const Territory& territory, DirtyForm form) noexcept
+      : Detector(territory), form_(form) {}
+
+  Outcome begin(std::size_t stored_pages) {
+    auto loader = Loader::create();
+    if (!loader) return loader.error();
+    loader_ = std::move(*loader);
+    segments_.reserve(64);  // handlers have their addresses
+    if (stored_pages > kHotPages) return add(stored_pages, FaultKind::missing);
+    return kDone;
+  }
+
+  Outcome grow(std::size_t used) override {
+    while (end_ < used) {
+      const std::size_t pages =
+          std::min(std::max(kFirstPages, end_ - kHotPages), territory_.pages - end_);
+      if (const Outcome outcome = add(end_ + pages, {}); failed(outcome)) return outcome;
+    }
+    return kDone;
+  }
+
+  Outcome collect(std::vector<PageNumber>& out) override {
+    found_.clear();
+    for (Region& segment : segments_) {
+      const auto some = segment.dirty(segment.range(), found_);
+      if (!some) return some.error();
+    }
+    for (const PageRange& range : found_)
+      for (std::size_t i = 0; i < range.length.count(); ++i)
+        out.push_back(static_cast<PageNumber>(territory_.page_of(range.base) + i));
+    return kDone;
+  }
+  // Done by collect(). But what has been put back since counts as written again.
+  Outcome rearm(std::span<const PageNumber>, std::span<const std::uint8_t>) override {
+    return kDone;
+  }
+  [[nodiscard]] bool finds_strays() const noexcept override { return true; }
+  [[nodiscard]] const char* name() const noexcept override {
+    return form_ == DirtyForm::ring ? "ring" : "scan";
+  }
+
+ private:
+  Outcome add(std::size_t end, FaultSet faults) {
+    RegionOptions options;
+    options.name = "pagetrap store";
+    options.address = territory_.address(static_cast<PageNumber>(end_));
+    options.faults = faults;
+    options.dirty = form_;
+    options.huge_pages = HugePages::never;
+    options.on_fork = ForkPolicy::absent;
+    if (!faults.empty()) options.delivery = Delivery::faulting_thread;
+    auto region = Region::create((end - end_) * kPageBytes, options);
+    if (!region) return region.error();
+    segments_.push_back(std::move(*region));
+    end_ = end;
+    if (faults.empty()) return kDone;
+    const auto set = segments_.back().on_fault(on_fault, this);
+    return set ? kDone : set.error();
+  }
+
+  static Verdict on_fault(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+    auto& detector = *static_cast<TrackedDetector*>(self);
+    const PageNumber page = detector.territory_.page_of(fault.address);
+    return detector.loader_->load(detector.territory_, *fault.region, page, true, Access::read,
+                                  Access::read)
+               ? Verdict::resolved
+               : Verdict::not_mine;
+  }
+
+  DirtyForm form_;
+  std::unique_ptr<Loader> loader_;
+  std::vector<Region> segments_;
+  std::size_t end_ = kHotPages;  // of the last segment
+  std::vector<PageRange> found_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Detector>> make_tracked_detector(const Territory& territory, DirtyForm form,
+                                                        std::size_t stored_pages) {
+  auto made = std::make_unique<TrackedDetector>(territory, form);
+  if (const Outcome outcome = made->begin(stored_pages); failed(outcome)) return outcome;
+  return std::unique_ptr<Detector>(std::move(made));
+}
+
+}  // namespace store
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,57 @@
+// FileDisk: a store's file. Writes go past the page cache where the file system allows that, reads
+// of pages through it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "store/disk/disk.hpp"
+#include "sys/fd.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace store {
+
+enum class FileUse : std::uint8_t {
+  existing,   // ENOENT if there is none
+  create,     // made if there is none
+  read_only,  // beside other readers; every write is EBADF
+};
+
+class FileDisk final : public Disk {
+ public:
+  /// Takes the file's lock: EBUSY if another store, of whatever process, has it.
+  static Result<std::unique_ptr<FileDisk>> open(const std::string& path, FileUse use);
+
+  Outcome read(std::span<std::byte> to, std::uint64_t offset) noexcept
+      PAGETRAP_SIGNAL_SAFE override;
+  Outcome write(std::span<const std::byte> from, std::uint64_t offset) noexcept override;
+  Outcome write_durably(std::span<const std::byte> from, std::uint64_t offset) noexcept override;
+  Outcome sync() noexcept override;
+  Outcome extend(std::uint64_t size) noexcept override;
+  [[nodiscard]] std::uint64_t size() const noexcept override;
+  [[nodiscard]] std::size_t unit() const noexcept override { return unit_; }
+  /// Past the page cache?
+  [[nodiscard]] bool direct() const noexcept { return direct_; }
+
+ private:
+  FileDisk() = default;
+  Outcome lock(int kind) noexcept;
+  Outcome open_for_writing(const std::string& path);
+  Outcome extend_from(std::uint64_t now, std::uint64_t size) noexcept;
+  sys::Descriptor cached_;   // reads; holds the lock
+  sys::Descriptor writer_;   // O_DIRECT where possible
+  sys::Descriptor through_;  // and O_DSYNC
+  std::size_t unit_ = 4096;
+  bool direct_ = false;
+};
+
+/// Gives the new file `from` its name `to`, for good. EEXIST: somebody else was first.
+Outcome publish(const std::string& from, const std::string& to) noexcept;
+
+/// So that a file's name survives a power failure too.
+Outcome sync_directory_of(const std::string& path) noexcept;
+
+}  // namespace store
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,50 @@
+// Heap: blocks of any size inside a store. All that it knows is in the store, so that it goes on
+// after a restart where it was, and an abort takes its work back with everything else. It is used
+// inside transactions only, of which there is one at a time: it needs no lock.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+#include "store/heap/header.hpp"
+#include "store/heap/page_runs.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace store {
+
+class Heap {
+ public:
+  Heap(std::byte* base, std::size_t reserve_pages) noexcept : runs_(base, reserve_pages) {}
+
+  void format() noexcept { runs_.format(); }
+  /// Null: there is no room.
+  void* allocate(std::size_t size, std::size_t alignment) noexcept;
+  void deallocate(void* block, std::size_t size, std::size_t alignment) noexcept;
+
+  [[nodiscard]] HeapHeader& header() const noexcept { return runs_.header(); }
+  void set_announce(PageRuns::Announce announce, void* self) noexcept {
+    runs_.set_announce(announce, self);
+  }
+  [[nodiscard]] const PageRuns& runs() const noexcept { return runs_; }
+
+  [[nodiscard]] RootEntry* find_root(std::string_view name) const noexcept;
+  /// Null: there is no room. Precondition: there is none of that name.
+  RootEntry* add_root(std::string_view name, std::string_view type) noexcept;
+  /// The entry only; its object is the caller's affair.
+  void remove_root(std::string_view name) noexcept;
+  [[nodiscard]] static std::string_view name_of(const RootEntry& root) noexcept {
+    return {reinterpret_cast<const char*>(&root + 1), root.name_bytes};
+  }
+  [[nodiscard]] static std::string_view type_of(const RootEntry& root) noexcept {
+    return {reinterpret_cast<const char*>(&root + 1) + root.name_bytes, root.type_bytes};
+  }
+
+ private:
+  [[nodiscard]] RootEntry*& bucket(std::string_view name) const noexcept;
+  PageRuns runs_;
+};
+
+}  // namespace store
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,232 @@
+#include "store/inspect/file_view.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "store/format/superblock.hpp"
+#include "store/log/recovery.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace store {
+
+Outcome OverlayDisk::read(std::span<std::byte> to, std::uint64_t offset) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (const Outcome outcome = below_->read(to, offset); failed(outcome)) return outcome;
+  for (auto page = written_.lower_bound(offset / kPageBytes * kPageBytes);
+       page != written_.end() && page->first < offset + to.size(); ++page) {
+    const std::uint64_t begin = std::max(offset, page->first);
+    const std::uint64_t end = std::min(offset + to.size(), page->first + kPageBytes);
+    std::memcpy(to.data() + (begin - offset), page->second.data() + (begin - page->first),
+                end - begin);
+  }
+  return kDone;
+}
+
+Outcome OverlayDisk::write(std::span<const std::byte> from, std::uint64_t offset) noexcept {
+  for (std::size_t at = 0; at < from.size(); at += kPageBytes)
+    written_[offset + at].assign(from.begin() + static_cast<std::ptrdiff_t>(at),
+                                 from.begin() + static_cast<std::ptrdiff_t>(at + kPageBytes));
+  return kDone;
+}
+
+Result<std::unique_ptr<FileView>> FileView::open(const std::string& path, DamagedTail damaged_tail,
+                                                 StoreInfo& info) {
+  auto file = FileDisk::open(path, FileUse::read_only);
+  if (!file) return file.error();
+  return open(std::move(*file), damaged_tail, info);
+}
+
+Result<std::unique_ptr<FileView>> FileView::open(std::unique_ptr<Disk> file,
+                                                 DamagedTail damaged_tail, StoreInfo& info) {
+  std::unique_ptr<FileView> view(new FileView);
+  view->disk_ = std::make_unique<OverlayDisk>(std::move(file));
+  OverlayDisk& disk = *view->disk_;
+  const auto found = read_superblock(disk);
+  if (!found) return found.error();
+  const Superblock& block = view->block_ = found->block;
+  info.clean = (block.flags & kCleanFlag) != 0;
+  info.intact_superblocks = found->intact;
+  if (!info.clean) {
+    const auto restored = replay_staging(disk, block);
+    if (!restored) return restored.error();
+    info.restored_pages = *restored;
+  }
+  const std::size_t pages = block.reserve_bytes / kPageBytes;
+  auto pending = PendingRuns::create(pages, block.log_bytes);
+  if (!pending) return pending.error();
+  const auto log = recover_log(disk, block, damaged_tail == DamagedTail::discard, *pending);
+  if (!log) return log.error();
+  info.base = block.base;
+  info.reserve_bytes = block.reserve_bytes;
+  info.file_bytes = disk.size();
+  info.log_bytes = block.log_bytes;
+  info.log_used_bytes = (log->next - block.log_start) * kSectorBytes;
+  info.log_records = log->records;
+  info.commits = log->commits;
+  info.openings = block.epoch;
+  info.created_ns = block.created_ns;
+  const std::uint64_t file_pages =
+      std::min<std::uint64_t>(groups_in(block.data_offset, disk.size()) * kGroupPages, pages);
+  view->stored_pages_ = file_pages;
+  for (const PageNumber page : pending->pages())
+    view->stored_pages_ = std::max<std::uint64_t>(view->stored_pages_, page + std::uint64_t{1});
+  auto committed =
+      CommittedPages::create(disk, {block.data_offset, block.seed, pages}, std::move(*pending));
+  if (!committed) return committed.error();
+  view->committed_ = std::move(*committed);
+  view->committed_->set_file_pages(file_pages);
+  if (const Outcome outcome = view->read_heap(info); failed(outcome)) return outcome;
+  return view;
+}
+
+Outcome FileView::damaged(const char* what, std::uint64_t address) const noexcept {
+  const auto page = static_cast<PageNumber>((address - block_.base) / kPageBytes);
+  return {"heap of a store",
+          EBADMSG,
+          {},
+          what,
+          static_cast<std::int64_t>(offset_of_page(block_.data_offset, page))};
+}
+
+bool FileView::is_inside(std::uint64_t address, std::uint64_t length) const noexcept {
+  const std::uint64_t used = header_.used_pages * kPageBytes;
+  return address >= block_.base && address - block_.base <= used &&
+         length <= used - (address - block_.base);
+}
+
+Outcome FileView::read(std::uint64_t address, std::span<std::byte> to) noexcept {
+  if (!is_inside(address, to.size()))
+    return {"read of a store's data", EINVAL, {}, "outside of what the store uses"};
+  alignas(kPageBytes) std::array<std::byte, kPageBytes> contents;
+  for (std::size_t done = 0; done < to.size();) {
+    const std::uint64_t place = address - block_.base + done;
+    const auto page = static_cast<PageNumber>(place / kPageBytes);
+    if (const Outcome outcome = load(page, contents.data()); failed(outcome)) return outcome;
+    const std::size_t from = place % kPageBytes;
+    const std::size_t part = std::min(to.size() - done, kPageBytes - from);
+    std::memcpy(to.data() + done, contents.data() + from, part);
+    done += part;
+  }
+  return kDone;
+}
+
+Outcome FileView::read_heap(StoreInfo& info) {
+  header_.used_pages = kHotPages;
+  std::array<std::byte, sizeof(HeapHeader)> bytes;
+  if (const Outcome outcome = read(block_.base, bytes); failed(outcome)) return outcome;
+  std::uint64_t magic = 0;
+  std::memcpy(&magic, bytes.data(), sizeof magic);
+  if (magic == 0 && info.commits == 0) {
+    header_.used_pages = 0;
+    return kDone;  // made, and never opened
+  }
+  std::memcpy(&header_, bytes.data(), sizeof header_);
+  if (magic != kHeapMagic || header_.used_pages > block_.reserve_bytes / kPageBytes ||
+      header_.used_pages < kHotPages || header_.bitmap_page != kHotPages) {
+    header_.used_pages = kHotPages;
+    return damaged("its header makes no sense", block_.base);
+  }
+  info.used_bytes = header_.used_pages * kPageBytes;
+  info.allocated_bytes = header_.allocated_bytes;
+  if (const Outcome outcome = count_free(info.free_bytes); failed(outcome)) return outcome;
+  info.free_bytes *= kPageBytes;
+  return read_roots(info);
+}
+
+// Free runs are in lists by size; a list with more members than pages is a circle.
+Outcome FileView::count_free(std::uint64_t& pages) {
+  idle_.assign(header_.used_pages, false);
+  for (const PageNumber bin : header_.free_runs) {
+    for (std::uint64_t run = bin; run != 0;) {
+      struct {
+        std::uint64_t pages;
+        PageNumber next;
+        PageNumber previous;
+      } head{};
+      const std::uint64_t address = block_.base + run * kPageBytes;
+      if (run >= header_.used_pages) return damaged("a free run lies outside", block_.base);
+      if (const Outcome outcome =
+              read(address, std::as_writable_bytes(std::span(&head, std::size_t{1})));
+          failed(outcome))
+        return outcome;
+      if (head.pages == 0 || head.pages > header_.used_pages - run || pages > header_.used_pages)
+        return damaged("a free run has an impossible length", address);
+      pages += head.pages;
+      for (std::uint64_t i = 1; i + 1 < head.pages; ++i) idle_[run + i] = true;
+      run = head.next;
+    }
+  }
+  return pages > header_.used_pages ? damaged("free runs overlap", block_.base) : kDone;
+}
+
+Outcome FileView::read_roots(StoreInfo& info) {
+  for (const RootEntry* bucket : header_.roots) {
+    for (auto address = reinterpret_cast<std::uintptr_t>(bucket); address != 0;) {
+      RootEntry entry;
+      if (!is_inside(address, sizeof entry) || info.roots.size() > header_.root_count)
+        return damaged("a root lies outside, or in a circle", block_.base);
+      std::array<std::byte, sizeof entry> bytes;
+      if (const Outcome outcome = read(address, bytes); failed(outcome)) return outcome;
+      std::memcpy(&entry, bytes.data(), sizeof entry);
+      const std::uint64_t text = address + sizeof entry;
+      if (!is_inside(text, std::uint64_t{entry.name_bytes} + entry.type_bytes))
+        return damaged("a root's name lies outside", address);
+      FileRoot root;
+      root.name.resize(entry.name_bytes);
+      root.type.resize(entry.type_bytes);
+      Outcome outcome = read(text, std::as_writable_bytes(std::span(root.name)));
+      if (!failed(outcome))
+        outcome = read(text + entry.name_bytes, std::as_writable_bytes(std::span(root.type)));
+      if (failed(outcome)) return outcome;
+      root.address = reinterpret_cast<std::uintptr_t>(entry.object);
+      root.size_bytes = entry.object_bytes;
+      if (!is_inside(root.address, root.size_bytes))
+        return damaged("a root's object lies outside", address);
+      info.roots.push_back(std::move(root));
+      address = reinterpret_cast<std::uintptr_t>(entry.next);
+    }
+  }
+  std::sort(info.roots.begin(), info.roots.end(),
+            [](const FileRoot& a, const FileRoot& b) { return a.name < b.name; });
+  if (info.roots.size() != header_.root_count)
+    return damaged("there are not as many roots as it says", block_.base);
+  return kDone;
+}
+
+Outcome FileView::verify_pages() {
+  alignas(kPageBytes) std::array<std::byte, kPageBytes> contents;
+  for (std::uint64_t page = 0; page < stored_pages_; ++page)
+    if (const Outcome outcome = load(static_cast<PageNumber>(page), contents.data());
+        failed(outcome))
+      return outcome;
+  return kDone;
+}
+
+// The lists of blocks. What lies between them is the program's.
+Outcome FileView::verify_heap() {
+  const std::uint64_t most = header_.used_pages * kPageBytes / 16;
+  for (const HeapHeader::Class& blocks : header_.classes) {
+    const auto unused = reinterpret_cast<std::uintptr_t>(blocks.unused);
+    const auto end = reinterpret_cast<std::uintptr_t>(blocks.unused_end);
+    if (unused != end && (unused > end || !is_inside(unused, end - unused)))
+      return damaged("a run of unused blocks lies outside", block_.base);
+    std::uint64_t count = 0;
+    for (auto block = reinterpret_cast<std::uintptr_t>(blocks.free); block != 0; ++count) {
+      if (!is_inside(block, sizeof(FreeBlock)) || block % 16 != 0 || count > most)
+        return damaged("a free block lies outside, or in a circle", block_.base);
+      std::uintptr_t next = 0;
+      if (const Outcome outcome =
+              read(block, std::as_writable_bytes(std::span(&next, std::size_t{1})));
+          failed(outcome))
+        return outcome;
+      block = next;
+    }
+  }
+  return kDone;
+}
+
+}  // namespace store
+}  // namespace v0
+}  // namespace pagetrap

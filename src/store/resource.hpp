@@ -1,0 +1,33 @@
+// Resource: the std::pmr::memory_resource of a store. Lives in front of the data, so that its
+// address is the same in every process, and is made anew in each.
+#pragma once
+
+#include <memory_resource>
+
+#include "store/store_state.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace store {
+
+class Resource final : public std::pmr::memory_resource {
+ public:
+  explicit Resource(StoreState& state) noexcept : state_(&state) {}
+
+ private:
+  void* do_allocate(std::size_t size, std::size_t alignment) override {
+    return state_->allocate(size, alignment);
+  }
+  void do_deallocate(void* block, std::size_t size, std::size_t alignment) override {
+    state_->deallocate(block, size, alignment);
+  }
+  [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+  StoreState* state_;
+};
+static_assert(sizeof(Resource) <= kPageBytes);
+
+}  // namespace store
+}  // namespace v0
+}  // namespace pagetrap

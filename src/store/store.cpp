@@ -1,0 +1,151 @@
+#include <pagetrap/store/store.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "store/disk/file_disk.hpp"
+#include "store/format/checksum.hpp"
+#include "store/store_state.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace store {
+
+const char* name(Detect detect) noexcept {
+  switch (detect) {
+    case Detect::best:
+      return "best";
+    case Detect::traps:
+      return "traps";
+    case Detect::ring:
+      return "ring";
+    case Detect::scan:
+      return "scan";
+    case Detect::barrier:
+      break;
+  }
+  return "barrier";
+}
+
+std::uint64_t fingerprint(const TypeMark& mark) noexcept {
+  const std::uint64_t facts[] = {mark.size, mark.alignment, mark.version, mark.library};
+  const std::uint64_t seed = checksum(std::as_bytes(std::span(facts)), 0);
+  return checksum({reinterpret_cast<const std::byte*>(mark.name), std::strlen(mark.name)}, seed);
+}
+
+namespace {
+
+// Complete before it has its name: a crash leaves no half a store, but maybe a file beside it.
+Outcome make_file(const std::string& path, const StoreOptions& options) {
+  const std::string temporary = path + ".new-" + std::to_string(::getpid());
+  auto disk = FileDisk::open(temporary, FileUse::create);
+  if (!disk) return disk.error();
+  Outcome outcome = StoreState::format(**disk, options);
+  if (!failed(outcome)) outcome = publish(temporary, path);
+  if (failed(outcome)) ::unlink(temporary.c_str());
+  // Somebody else made one meanwhile: that one.
+  return outcome.number == EEXIST ? kDone : outcome;
+}
+
+}  // namespace
+
+Result<Store> Store::open(const std::string& path, const StoreOptions& options) {
+  if (options.create && ::access(path.c_str(), F_OK) != 0)
+    if (const Outcome outcome = make_file(path, options); failed(outcome)) return outcome;
+  auto disk = FileDisk::open(path, FileUse::existing);
+  if (!disk) return disk.error();
+  auto state = StoreState::open(std::move(*disk), options);
+  if (!state) return state.error();
+  return Store(std::move(*state));
+}
+
+Store::Store(std::unique_ptr<StoreState> state) noexcept : state_(std::move(state)) {}
+Store::Store(Store&& other) noexcept = default;
+Store& Store::operator=(Store&& other) noexcept {
+  if (this != &other) {
+    if (state_ != nullptr) static_cast<void>(state_->close());
+    state_ = std::move(other.state_);
+  }
+  return *this;
+}
+// Commits are in the log: an error here costs nothing but time when it is opened again.
+Store::~Store() {
+  if (state_ != nullptr) static_cast<void>(state_->close());
+}
+
+Result<Done> Store::close() { return as_result(state_->close()); }
+Result<Done> Store::begin() { return as_result(state_->begin()); }
+Result<Position> Store::commit() {
+  const auto end = state_->commit();
+  if (!end) return end.error();
+  return Position{*end};
+}
+void Store::rollback() noexcept { state_->rollback(); }
+Result<Done> Store::wait_as_opened(Position position) {
+  return as_result(state_->wait_as_opened(position.end));
+}
+Result<Done> Store::wait(Position position) { return as_result(state_->wait(position.end)); }
+Result<Done> Store::sync() { return as_result(state_->sync()); }
+Result<Done> Store::checkpoint() { return as_result(state_->checkpoint()); }
+
+std::shared_lock<std::shared_mutex> Store::read_lock() const {
+  return std::shared_lock(state_->access());
+}
+
+Result<void*> Store::find_root(std::string_view name, const TypeMark& mark) const {
+  std::shared_lock<std::shared_mutex> guard;
+  if (!in_transaction()) guard = read_lock();
+  const RootEntry* const root = state_->heap().find_root(name);
+  if (root == nullptr) return static_cast<void*>(nullptr);
+  if (root->fingerprint != fingerprint(mark))
+    return Error{"root of a store",
+                 EPROTOTYPE,
+                 {},
+                 "it was made as another type or layout: Store::migrate()"};
+  return root->object;
+}
+
+void Store::set_root(std::string_view name, const TypeMark& mark, void* object) {
+  Heap& heap = state_->heap();
+  RootEntry* root = heap.find_root(name);
+  if (root != nullptr) {
+    heap.remove_root(name);
+    if (object == nullptr) return;
+  }
+  root = heap.add_root(name, mark.name);
+  if (root == nullptr) throw std::bad_alloc();
+  root->object = object;
+  root->object_bytes = mark.size;
+  root->fingerprint = fingerprint(mark);
+}
+
+std::vector<Root> Store::roots() const {
+  std::shared_lock<std::shared_mutex> guard;
+  if (!in_transaction()) guard = read_lock();
+  std::vector<Root> found;
+  for (const RootEntry* bucket : state_->heap().header().roots)
+    for (const RootEntry* root = bucket; root != nullptr; root = root->next)
+      found.push_back({std::string(Heap::name_of(*root)), std::string(Heap::type_of(*root)),
+                       root->object, root->object_bytes});
+  return found;
+}
+
+std::pmr::memory_resource* Store::resource() const noexcept { return state_->resource(); }
+bool Store::in_transaction() const noexcept { return state_->in_transaction(); }
+PageRange Store::range() const noexcept { return state_->range(); }
+StoreStatistics Store::statistics() const { return state_->statistics(); }
+
+Result<Done> Store::prepare(void* address, std::size_t length) {
+  return as_result(state_->prepare(address, length));
+}
+
+void Transaction::write(const void* address, std::size_t length) {
+  if (const Outcome outcome = state_.declare(address, length); failed(outcome))
+    throw SystemError(outcome);
+}
+
+}  // namespace store
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,128 @@
+#include "store/store_state.hpp"
+
+#include <cerrno>
+#include <new>
+
+#include "store/detect/loading.hpp"
+#include "sys/signal_safe_calls.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace store {
+
+StoreState::~StoreState() {
+  stop_checkpointer();
+  // In a fork()ed child the thread is the parent's.
+  if (checkpointer_.joinable()) checkpointer_.detach();
+}
+
+Store StoreState::as_store(std::unique_ptr<StoreState> state) noexcept {
+  return Store(std::move(state));
+}
+
+void StoreState::abandon_file() noexcept {
+  stop_checkpointer();
+  const std::lock_guard guard(access_);
+  closed_ = true;
+}
+
+PageRange StoreState::range() const noexcept {
+  return {reinterpret_cast<std::byte*>(block_.base), Pages{block_.reserve_bytes / kPageBytes}};
+}
+
+std::size_t StoreState::used_bytes() const noexcept {
+  return heap_.header().used_pages * kPageBytes;
+}
+
+std::pmr::memory_resource* StoreState::resource() const noexcept {
+  return std::launder(reinterpret_cast<std::pmr::memory_resource*>(own_.data()));
+}
+
+// A bad_alloc like any other when the reserve is used up. Outside a transaction nothing may change.
+void* StoreState::allocate(std::size_t size, std::size_t alignment) {
+  if (!in_transaction())
+    throw SystemError(Error{"allocation in a store", EPERM, {}, "outside a transaction"});
+  void* const block = heap_.allocate(size, alignment);
+  if (block == nullptr) throw std::bad_alloc();
+  const std::size_t used = heap_.header().used_pages;
+  if (used > grown_pages_) {
+    if (const Outcome outcome = detector_->grow(used); failed(outcome)) throw SystemError(outcome);
+    grown_pages_ = used;
+  }
+  // With a barrier, what is new need not be announced by the program.
+  if (options_.detect == Detect::barrier)
+    if (const Outcome outcome = declare(block, size); failed(outcome)) throw SystemError(outcome);
+  return block;
+}
+
+void StoreState::deallocate(void* block, std::size_t size, std::size_t alignment) noexcept {
+  heap_.deallocate(block, size, alignment);
+}
+
+Outcome StoreState::checkpoint() {
+  if (const Outcome outcome = check_usable(); failed(outcome)) return outcome;
+  return checkpoint_->run(commits_);
+}
+
+Outcome StoreState::sync() {
+  if (closed_) return {"sync of a store", EBADF, {}, "it is closed"};
+  return wait(log_->appended());
+}
+
+Outcome StoreState::close() {
+  if (process_ != process_generation() || closed_) return kDone;
+  if (in_transaction()) return {"Store::close", EDEADLK, {}, "inside a transaction"};
+  stop_checkpointer();
+  const std::lock_guard guard(access_);
+  closed_ = true;
+  // What is durable is in the log, and the next open() finds it there.
+  if (failed(broken_)) return broken_;
+  if (was_clean_ && !epoch_begun_) return kDone;
+  return checkpoint_->close(commits_);
+}
+
+StoreStatistics StoreState::statistics() {
+  const std::shared_lock guard(access_);
+  StoreStatistics now = statistics_;
+  const LogStatistics log = log_->statistics();
+  now.log_bytes = log.bytes;
+  now.log_flushes = log.flushes;
+  const CheckpointStatistics checkpoints = checkpoint_->statistics();
+  now.checkpoints = checkpoints.checkpoints;
+  now.checkpoint_pages = checkpoints.pages;
+  now.checkpoint_bytes = checkpoints.bytes;
+  now.image_bytes = committed_->image_pages() * kPageBytes;
+  now.used_bytes = used_bytes();
+  now.allocated_bytes = heap_.header().allocated_bytes;
+  now.detector = detector_->name();
+  return now;
+}
+
+void StoreState::start_checkpointer() {
+  checkpointer_ = std::thread([this] {
+    std::unique_lock guard(wish_lock_);
+    for (;;) {
+      wish_.wait(guard, [this] { return wanted_ || stopping_; });
+      if (stopping_) return;
+      wanted_ = false;
+      guard.unlock();
+      // An error is told to whoever needs the room in the log, when it tries for itself.
+      static_cast<void>(checkpoint_->run(commits_));
+      guard.lock();
+    }
+  });
+}
+
+void StoreState::stop_checkpointer() noexcept {
+  if (process_ != process_generation()) return;
+  {
+    const std::lock_guard guard(wish_lock_);
+    stopping_ = true;
+  }
+  wish_.notify_one();
+  if (checkpointer_.joinable()) checkpointer_.join();
+}
+
+}  // namespace store
+}  // namespace v0
+}  // namespace pagetrap
