@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <chrono>
 #include <cstdint>
 #include <memory_resource>
 #include <stdexcept>
@@ -81,22 +82,29 @@ inline WordIndex& open_index(pagetrap::store::Store& store, const Corpus& corpus
 struct Witness {
   std::atomic<std::uint32_t> acknowledged = 0;  // documents whose commit has returned
   std::atomic<bool> committing = false;         // from the body's end until the commit returns
+  std::atomic<std::uint64_t> commit_us = 100;   // how long the last one took
 };
 
 /// The next documents of `corpus` that `index` does not have.
 inline void index_some(pagetrap::store::Store& store, WordIndex& index, const Corpus& corpus,
                        Witness* witness = nullptr) {
+  using Clock = std::chrono::steady_clock;
   const auto& documents = corpus.documents();
+  Clock::time_point body_ended;
   store
       .transaction([&] {
         for (std::uint32_t i = 0; i < kTogether && index.documents() < documents.size(); ++i)
           index.add(documents[index.documents()]);
+        body_ended = Clock::now();
         if (witness != nullptr) witness->committing = true;
       })
       .value();
   if (witness == nullptr) return;
   witness->committing = false;
   witness->acknowledged = index.documents();
+  const auto took =
+      std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - body_ended);
+  witness->commit_us = static_cast<std::uint64_t>(took.count());
 }
 
 inline void index_all(pagetrap::store::Store& store, WordIndex& index, const Corpus& corpus,

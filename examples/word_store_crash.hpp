@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <new>
 #include <random>
@@ -78,7 +79,13 @@ inline pid_t start_indexing(const std::string& path, const Corpus& corpus,
 inline bool await_commit(pid_t child, const Witness& witness, std::uint32_t documents,
                          std::mt19937& random) {
   using Clock = std::chrono::steady_clock;
-  while (witness.acknowledged < documents || !witness.committing) {
+  const auto begun = [&] { return witness.acknowledged >= documents && witness.committing; };
+  for (;;) {
+    // Most of a commit is over before a thread that gives way comes back.
+    constexpr int kLooks = 1000;
+    for (int i = 0; i < kLooks && !begun(); ++i) {
+    }
+    if (begun()) break;
     int status = 0;
     if (::waitpid(child, &status, WNOHANG) == 0) {
       ::sched_yield();
@@ -88,8 +95,10 @@ inline bool await_commit(pid_t child, const Witness& witness, std::uint32_t docu
       throw std::runtime_error("the indexing process died by itself");
     return false;
   }
-  // A commit takes longer on most media; where it does not, some kills come after it.
-  const std::chrono::microseconds part(std::uniform_int_distribution<int>(0, 200)(random));
+  // Rather early than late: most of a commit is the flush, and before it there is more to lose.
+  const double share = std::pow(std::uniform_real_distribution<double>(0, 1)(random), 3);
+  const std::chrono::duration<double, std::micro> part(
+      share * static_cast<double>(witness.commit_us.load()));
   for (const auto until = Clock::now() + part; Clock::now() < until;) {
   }
   return true;
