@@ -26,9 +26,7 @@ Outcome copy_group(FileView& from, Disk& to, const Superblock& block, std::uint6
     const std::uint64_t number = group * kGroupPages + i;
     if (number >= from.used_pages()) break;
     const auto page = static_cast<PageNumber>(number);
-    bool idle = false;
-    if (const Outcome outcome = from.is_idle(page, idle); failed(outcome)) return outcome;
-    if (idle) continue;
+    if (from.is_idle(page)) continue;
     if (const Outcome outcome = from.load(page, contents); failed(outcome)) return outcome;
     static constexpr std::byte kZeroes[kPageBytes]{};
     if (std::memcmp(contents, kZeroes, kPageBytes) == 0) continue;

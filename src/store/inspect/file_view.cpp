@@ -35,8 +35,13 @@ Result<std::unique_ptr<FileView>> FileView::open(const std::string& path, Damage
                                                  StoreInfo& info) {
   auto file = FileDisk::open(path, FileUse::read_only);
   if (!file) return file.error();
+  return open(std::move(*file), damaged_tail, info);
+}
+
+Result<std::unique_ptr<FileView>> FileView::open(std::unique_ptr<Disk> file,
+                                                 DamagedTail damaged_tail, StoreInfo& info) {
   std::unique_ptr<FileView> view(new FileView);
-  view->disk_ = std::make_unique<OverlayDisk>(std::move(*file));
+  view->disk_ = std::make_unique<OverlayDisk>(std::move(file));
   OverlayDisk& disk = *view->disk_;
   const auto found = read_superblock(disk);
   if (!found) return found.error();
@@ -219,11 +224,6 @@ Outcome FileView::verify_heap() {
       block = next;
     }
   }
-  return kDone;
-}
-
-Outcome FileView::is_idle(PageNumber page, bool& idle) {
-  idle = page < idle_.size() && idle_[page];
   return kDone;
 }
 

@@ -39,6 +39,8 @@ class FileView {
  public:
   static Result<std::unique_ptr<FileView>> open(const std::string& path, DamagedTail damaged_tail,
                                                 StoreInfo& info);
+  static Result<std::unique_ptr<FileView>> open(std::unique_ptr<Disk> file,
+                                                DamagedTail damaged_tail, StoreInfo& info);
 
   Outcome load(PageNumber page, std::byte* to) noexcept { return committed_->load(page, to); }
   /// Bytes of the data at `address`.
@@ -46,7 +48,9 @@ class FileView {
   Outcome verify_pages();
   Outcome verify_heap();
   /// Whether the page is inside a free run, neither its first nor its last: it holds nothing.
-  Outcome is_idle(PageNumber page, bool& idle);
+  [[nodiscard]] bool is_idle(PageNumber page) const noexcept {
+    return page < idle_.size() && idle_[page];
+  }
   [[nodiscard]] const Superblock& superblock() const noexcept { return block_; }
   [[nodiscard]] std::uint64_t used_pages() const noexcept { return header_.used_pages; }
 
@@ -62,7 +66,7 @@ class FileView {
   std::unique_ptr<CommittedPages> committed_;
   HeapHeader header_;
   std::uint64_t stored_pages_ = 0;
-  std::vector<bool> idle_;  // by page, once it was asked for
+  std::vector<bool> idle_;  // by page
 };
 
 }  // namespace store
