@@ -1,4 +1,5 @@
 // A persistent store at work: examples/word_store.cpp, run by the tour.
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
