@@ -56,16 +56,29 @@ if(TARGET word_store)
   # One after the other: the second goes on where the first was killed.
   set(words "${CMAKE_CURRENT_BINARY_DIR}/words.store")
   add_test(NAME examples.word_store.new COMMAND "${CMAKE_COMMAND}" -E rm -f "${words}")
-  pagetrap_example_test(word_store.crash word_store "${words}" --megabytes 1 --crash)
-  set_tests_properties(examples.word_store.crash PROPERTIES PASS_REGULAR_EXPRESSION
-    "SIGKILL.*: 0 differences.*verdict +exactly the committed")
+  pagetrap_example_test(word_store.kill word_store "${words}" --megabytes 1 --kill 3)
   pagetrap_example_test(word_store word_store "${words}" --megabytes 1)
+  pagetrap_example_test(word_store.prove word_store "${words}" --megabytes 1 --prove)
+  # The same store, and text that it is not of.
+  pagetrap_example_test(word_store.other_text word_store "${words}" --megabytes 2 --prove)
+  pagetrap_example_test(word_store.usage word_store --kill 0)
+  set_tests_properties(examples.word_store.kill PROPERTIES PASS_REGULAR_EXPRESSION
+    "SIGKILL +in a commit.*: 0 differences.*verdict +each time exactly the committed")
   set_tests_properties(examples.word_store PROPERTIES PASS_REGULAR_EXPRESSION
     "found +[1-9][0-9]* of.*indexed")
+  set_tests_properties(examples.word_store.prove PROPERTIES PASS_REGULAR_EXPRESSION
+    ": 0 differences.*verdict +the index is that of the text")
+  set_tests_properties(examples.word_store.other_text PROPERTIES PASS_REGULAR_EXPRESSION
+    "another text's index")
+  set_tests_properties(examples.word_store.usage PROPERTIES PASS_REGULAR_EXPRESSION
+    "usage: word_store")
   set_tests_properties(examples.word_store.new PROPERTIES FIXTURES_SETUP words_new LABELS examples)
-  set_tests_properties(examples.word_store.crash PROPERTIES
+  set_tests_properties(examples.word_store.kill PROPERTIES
     FIXTURES_REQUIRED words_new FIXTURES_SETUP words_killed)
-  set_tests_properties(examples.word_store PROPERTIES FIXTURES_REQUIRED words_killed)
+  set_tests_properties(examples.word_store PROPERTIES
+    FIXTURES_REQUIRED words_killed FIXTURES_SETUP words_there)
+  set_tests_properties(examples.word_store.prove examples.word_store.other_text PROPERTIES
+    FIXTURES_REQUIRED words_there)
 endif()
 
 add_test(NAME examples.readme_quotes COMMAND "${CMAKE_COMMAND}"

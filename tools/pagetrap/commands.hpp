@@ -21,7 +21,9 @@ int doctor(const DoctorOptions& options);
 
 struct TourOptions {
   bool quick = false;
+  std::string chapter;  // one of tour_chapters(); empty: all
 };
+std::vector<std::string> tour_chapters();
 int tour(const TourOptions& options);
 
 struct BenchRequest {

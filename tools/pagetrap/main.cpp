@@ -143,6 +143,8 @@ int parse_and_run(int argc, char** argv) {
       "tour", "What pagetrap can do, shown on this machine, in under two minutes");
   tour_command->add_flag("--quick", tour_options.quick,
                          "In under 20 seconds, with rougher figures");
+  tour_command->add_option("--chapter", tour_options.chapter, "Only this one")
+      ->check(CLI::IsMember(tour_chapters()));
 
   BenchRequest bench_request;
   CLI::App* const bench_command =

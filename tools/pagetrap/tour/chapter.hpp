@@ -11,6 +11,7 @@ struct TourPace {
 using TellChapter = bool (*)(const TourPace& pace);
 
 struct Chapter {
+  const char* name;  // of --chapter
   const char* title;
   TellChapter tell;
 };

@@ -12,13 +12,19 @@ namespace pagetrap::tool {
 namespace {
 
 constexpr std::array<Chapter, 4> kChapters{{
-    {"The ground floor: six primitives", tell_ground_floor},
-    {"Compressed memory: more than there is", tell_compress},
-    {"Checkpoints: saved while it runs", tell_checkpoint},
-    {"A store: objects that survive a crash", tell_store},
+    {"ground-floor", "The ground floor: six primitives", tell_ground_floor},
+    {"compress", "Compressed memory: more than there is", tell_compress},
+    {"checkpoint", "Checkpoints: saved while it runs", tell_checkpoint},
+    {"store", "A store: objects that survive a crash", tell_store},
 }};
 
 }  // namespace
+
+std::vector<std::string> tour_chapters() {
+  std::vector<std::string> names;
+  for (const Chapter& chapter : kChapters) names.emplace_back(chapter.name);
+  return names;
+}
 
 int tour(const TourOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
@@ -32,6 +38,7 @@ int tour(const TourOptions& options) {
       "machine, today.");
   std::size_t failed = 0;
   for (std::size_t i = 0; i < kChapters.size(); ++i) {
+    if (!options.chapter.empty() && options.chapter != kChapters[i].name) continue;
     print_heading(std::to_string(i + 1) + ". " + kChapters[i].title);
     if (!kChapters[i].tell(pace)) ++failed;
   }

@@ -1,75 +1,26 @@
 // Checkpoints at work: examples/text_index.cpp, run by the tour.
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <string>
-#include <system_error>
 
 #include "../../../../examples/text_crash.hpp"
 #include "../../../../examples/text_indexer.hpp"
 #include "../../../../examples/text_twins.hpp"
-#include "../../measure/contained.hpp"
-#include "../../measure/measured.hpp"
 #include "../../text/progress.hpp"
 #include "../../text/screen.hpp"
+#include "../apart.hpp"
 #include "../chapter.hpp"
+#include "../folder.hpp"
 
 namespace pagetrap::tool {
 namespace {
 
 namespace fs = std::filesystem;
 using checkpoint::RestoreMode;
-
-/// A directory for checkpoints, as long as this is there.
-class Folder {
- public:
-  Folder() : path_((fs::temp_directory_path() / "pagetrap-tour.XXXXXX").string()) {
-    if (::mkdtemp(path_.data()) == nullptr)
-      throw std::system_error(errno, std::generic_category(), path_);
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-/// What a child finds out, and why not.
-template <class Figures>
-struct Told {
-  Figures figures{};
-  FixedText<256> problem;
-};
-
-/// In a process of its own, since it has threads, forks, and memory at addresses that the next one
-/// needs. Throws what went wrong.
-template <class Figures, class Work>
-Figures apart(const char* doing, Work work) {
-  constexpr unsigned kPatience = 90;  // seconds
-  Progress progress;
-  progress.show(doing);
-  const auto result = contained<Told<Figures>>(kPatience, [&](Told<Figures>& told) {
-    try {
-      told.figures = work();
-    } catch (const std::exception& error) {
-      told.problem.set(words_of(error));
-    }
-  });
-  if (!result.failure.empty()) throw std::runtime_error(result.failure);
-  if (!result.answer.problem.view().empty())
-    throw std::runtime_error(std::string(result.answer.problem.view()));
-  return result.answer.figures;
-}
 
 std::string milliseconds(double amount_us) { return duration_text(amount_us * 1e3); }
 
@@ -84,7 +35,7 @@ std::vector<Cell> row_of(const char* name, const example::TwinFigures& figures) 
 }
 
 void compare_saves(const example::Corpus& corpus, const TourPace& pace) {
-  const Folder folder;
+  const Folder folder(fs::temp_directory_path());
   const example::TwinOptions how{.directory = folder.path(),
                                  .saves = pace.quick ? 2U : 5U,
                                  .between = std::chrono::milliseconds(pace.quick ? 50 : 150)};
@@ -140,7 +91,7 @@ bool print_findings(const example::Findings& found, RestoreMode mode) {
 }
 
 bool crash_and_restore(const example::Corpus& corpus, const TourPace& pace) {
-  const Folder folder;
+  const Folder folder(fs::temp_directory_path());
   example::IndexerOptions how;
   how.directory = folder.path();
   how.every = std::chrono::milliseconds(pace.quick ? 200 : 1000);
