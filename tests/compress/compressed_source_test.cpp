@@ -141,7 +141,7 @@ TEST_F(Source, AdaptsHowManyCopiesItRetains) {
     for (unsigned round = 0; round < 60; ++round) {
       for (std::uint64_t i = 0; i < 200; ++i) {
         fill(i);
-        source_->arrived(i, 1, 1);
+        source_->arrived(i, 1, 0);  // twice the memory would not have kept it
         write(i, text(changes ? (i + round + 1) % 200 : i));
       }
     }
