@@ -51,6 +51,8 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
     changed = pages_.take_changed();
     next.log_start = log_.appended();
     next.commits = commits.load();
+    // RACE sectors of a batch that a crash tore may lie at log_start, from an earlier epoch.
+    next.log_epoch = next.epoch;
   }
   Outcome outcome = kDone;
   for (std::size_t done = 0; done < changed.size() && !failed(outcome);) {
