@@ -37,6 +37,14 @@ Outcome Checkpoint::close(const std::atomic<std::uint64_t>& commits) {
   return run_locked(commits, true);
 }
 
+Outcome Checkpoint::begin_epoch() {
+  const std::lock_guard guard(lock_);
+  if (epoch_is_written_) return kDone;
+  const Outcome outcome = write_superblock(disk_, block_);
+  epoch_is_written_ = !failed(outcome);
+  return outcome;
+}
+
 CheckpointStatistics Checkpoint::statistics() const {
   const std::lock_guard guard(lock_);
   return statistics_;
@@ -80,6 +88,7 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
     return outcome;
   }
   block_ = next;
+  epoch_is_written_ = true;
   log_.release(next.log_start);
   statistics_.checkpoints += 1;
   statistics_.pages += changed.size();

@@ -30,6 +30,8 @@ class Checkpoint {
   /// what it has.
   /// `commits`  how many there have been; read together with the end of the log.
   Outcome run(const std::atomic<std::uint64_t>& commits);
+  /// A new epoch on the medium, before the first record of it; nothing if a checkpoint did that.
+  Outcome begin_epoch();
   /// The last one: nobody commits any more.
   Outcome close(const std::atomic<std::uint64_t>& commits);
   [[nodiscard]] CheckpointStatistics statistics() const;
@@ -52,6 +54,7 @@ class Checkpoint {
   CommittedPages& pages_;
   mutable std::mutex lock_;
   Superblock block_;               // GUARDED_BY(lock_), as all below
+  bool epoch_is_written_ = false;  // is block_.epoch on the medium?
   SparseArray<std::byte> buffer_;  // the staging area as it is written
   std::size_t most_pages_ = 0;
   std::vector<StagedPage> entries_;  // of it

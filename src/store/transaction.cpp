@@ -5,7 +5,6 @@
 #include <new>
 
 #include "store/detect/loading.hpp"
-#include "store/format/superblock.hpp"
 #include "store/pages/diff.hpp"
 #include "store/store_state.hpp"
 #include "sys/signal_safe_calls.hpp"
@@ -161,7 +160,7 @@ Outcome StoreState::grow_file() {
 // dead then. Until there is one, the file is as it was found.
 Outcome StoreState::begin_epoch() {
   if (epoch_begun_) return kDone;
-  const Outcome outcome = write_superblock(*disk_, block_);
+  const Outcome outcome = checkpoint_->begin_epoch();
   epoch_begun_ = !failed(outcome);
   return outcome;
 }
