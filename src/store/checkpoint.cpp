@@ -51,6 +51,9 @@ CheckpointStatistics Checkpoint::statistics() const {
 }
 
 Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool clean) {
+  // What a failed one has left half written only the staging area can mend, while it has it.
+  if (half_placed_)
+    if (const Outcome outcome = write_in_place(); failed(outcome)) return outcome;
   std::vector<PageNumber> changed;
   Superblock next = block_;
   {
@@ -69,7 +72,7 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
     outcome = copy(batch);
     if (!failed(outcome)) outcome = add_sums(batch);
     if (!failed(outcome)) outcome = write_staging();
-    if (!failed(outcome)) outcome = write_in_place(batch);
+    if (!failed(outcome)) outcome = write_in_place();
     done += batch.size();
   }
   // Records before log_start may be forgotten only when nothing of them is missing: a commit whose
@@ -116,6 +119,7 @@ std::size_t Checkpoint::next_batch(std::span<const PageNumber> rest) {
 // commit that never was. Redoing them over the page changes nothing.
 Outcome Checkpoint::copy(std::span<const PageNumber> batch) {
   entries_.clear();
+  batch_pages_ = batch.size();
   for (const PageNumber page : batch)
     if (const Outcome outcome = pages_.materialise(page); failed(outcome)) return outcome;
   for (std::size_t done = 0; done < batch.size(); done += kCopyAtOnce) {
@@ -162,7 +166,8 @@ Outcome Checkpoint::write_staging() {
   return disk_.sync();
 }
 
-Outcome Checkpoint::write_in_place(std::span<const PageNumber> batch) {
+Outcome Checkpoint::write_in_place() {
+  half_placed_ = true;
   // The pages of a batch are in order, the checksums behind them.
   for (std::size_t i = 0; i < entries_.size();) {
     std::size_t end = i + 1;
@@ -175,7 +180,8 @@ Outcome Checkpoint::write_in_place(std::span<const PageNumber> batch) {
     i = end;
   }
   if (const Outcome outcome = disk_.sync(); failed(outcome)) return outcome;
-  for (std::size_t i = batch.size(); i < entries_.size(); ++i) {
+  half_placed_ = false;
+  for (std::size_t i = batch_pages_; i < entries_.size(); ++i) {
     const std::uint64_t group = (entries_[i].offset - pages_.data_offset()) / kGroupBytes;
     std::memcpy(pages_.sums(group), staged(i), kPageBytes);
   }

@@ -44,7 +44,7 @@ class Checkpoint {
   Outcome copy(std::span<const PageNumber> batch);
   Outcome add_sums(std::span<const PageNumber> batch);
   Outcome write_staging();
-  Outcome write_in_place(std::span<const PageNumber> batch);
+  Outcome write_in_place();
   std::byte* staged(std::size_t index) const noexcept {
     return buffer_.data() + kStagingHeadBytes + index * kPageBytes;
   }
@@ -58,6 +58,8 @@ class Checkpoint {
   SparseArray<std::byte> buffer_;  // the staging area as it is written
   std::size_t most_pages_ = 0;
   std::vector<StagedPage> entries_;  // of it
+  std::size_t batch_pages_ = 0;      // how many of them are not checksums
+  bool half_placed_ = false;         // an error: they may be half in their places
   CheckpointStatistics statistics_;
 };
 
