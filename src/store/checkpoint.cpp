@@ -65,7 +65,7 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
     // RACE sectors of a batch that a crash tore may lie at log_start, from an earlier epoch.
     next.log_epoch = next.epoch;
   }
-  Outcome outcome = kDone;
+  Outcome outcome = changed.empty() ? kDone : make_room(changed.back());
   for (std::size_t done = 0; done < changed.size() && !failed(outcome);) {
     const auto rest = std::span<const PageNumber>(changed).subspan(done);
     const auto batch = rest.first(next_batch(rest));
@@ -96,6 +96,16 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
   statistics_.checkpoints += 1;
   statistics_.pages += changed.size();
   return kDone;
+}
+
+// The log of a session before may have pages that the file has no room for: it was cut, or the file
+// system forgot that it had grown. Commits of this one make room before they are appended.
+Outcome Checkpoint::make_room(PageNumber last) {
+  const std::uint64_t groups = last / kGroupPages + std::uint64_t{1};
+  if (groups * kGroupPages <= pages_.file_pages()) return kDone;
+  const Outcome outcome = disk_.extend(offset_of_sums(pages_.data_offset(), groups));
+  if (!failed(outcome)) pages_.set_file_pages(groups * kGroupPages);
+  return outcome;
 }
 
 // As many pages as the staging area takes together with the checksums of their groups: a page and

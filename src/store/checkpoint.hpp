@@ -39,6 +39,7 @@ class Checkpoint {
  private:
   Checkpoint(Disk& disk, Log& log, CommittedPages& pages, const Superblock& block) noexcept
       : disk_(disk), log_(log), pages_(pages), block_(block) {}
+  Outcome make_room(PageNumber last);
   Outcome run_locked(const std::atomic<std::uint64_t>& commits, bool clean);
   std::size_t next_batch(std::span<const PageNumber> rest);
   Outcome copy(std::span<const PageNumber> batch);

@@ -139,6 +139,8 @@ Outcome FileDisk::extend_from(std::uint64_t now, std::uint64_t size) noexcept {
   } while (error == EINTR);
   // A file system without it: the length at least. Then a checkpoint may be told that it is full.
   if (error == EOPNOTSUPP) error = ::ftruncate(cached_.get(), from + length) == 0 ? 0 : errno;
+  // The file system may keep the new length to itself until it is asked.
+  if (error == 0 && ::fdatasync(cached_.get()) != 0) error = errno;
   return error == 0 ? kDone : error_at("growing a store", error, now);
 }
 
