@@ -95,6 +95,7 @@ std::shared_lock<std::shared_mutex> Store::read_lock() const {
 }
 
 Result<void*> Store::find_root(std::string_view name, const TypeMark& mark) const {
+  if (const Outcome outcome = state_->check_process(); failed(outcome)) return outcome;
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
   const RootEntry* const root = state_->heap().find_root(name);
@@ -122,6 +123,7 @@ void Store::set_root(std::string_view name, const TypeMark& mark, void* object) 
 }
 
 std::vector<Root> Store::roots() const {
+  if (failed(state_->check_process())) return {};
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
   std::vector<Root> found;

@@ -27,14 +27,20 @@ bool StoreState::in_transaction() const noexcept {
   return writer_.load(std::memory_order_acquire) == this_thread_mark();
 }
 
+Outcome StoreState::check_process() const noexcept {
+  if (process_ == process_generation()) return kDone;
+  return {"store", EBADF, {}, "a fork()ed child does not have its parent's stores"};
+}
+
 Outcome StoreState::check_usable() const {
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (closed_) return {"transaction", EBADF, {}, "the store is closed"};
-  if (process_ != process_generation())
-    return {"transaction", EBADF, {}, "a fork()ed child does not have its parent's stores"};
   return broken_;
 }
 
 Outcome StoreState::begin() {
+  // Before the lock, which a thread of the parent may have had.
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (in_transaction()) return {"transaction", EDEADLK, {}, "this thread is in one already"};
   access_.lock();
   if (const Outcome outcome = check_usable(); failed(outcome)) {
@@ -102,6 +108,7 @@ Outcome StoreState::put_back(std::span<const PageNumber> pages) {
 }
 
 void StoreState::rollback() {
+  if (failed(check_process())) return;
   pages_.clear();
   const Outcome outcome = detector_->collect(pages_);
   if (failed(outcome) && !failed(broken_)) broken_ = outcome;
@@ -212,6 +219,7 @@ std::uint64_t StoreState::apply() {
 }
 
 Result<std::uint64_t> StoreState::commit() {
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   pages_.clear();
   Outcome outcome = detector_->collect(pages_);
   collect_sorted();
@@ -240,12 +248,13 @@ Result<std::uint64_t> StoreState::commit() {
   if (checkpoint) {
     const std::lock_guard guard(wish_lock_);
     wanted_ = true;
-    wish_.notify_one();
+    wish_->notify_one();
   }
   return end;
 }
 
 Outcome StoreState::wait(std::uint64_t end) {
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (in_transaction()) return {"waiting for a commit", EDEADLK, {}, "not inside a transaction"};
   const Outcome outcome = log_->wait_durable(end);
   if (failed(outcome)) undo_what_is_not_durable();
