@@ -256,6 +256,8 @@ Result<std::uint64_t> StoreState::commit() {
 Outcome StoreState::wait(std::uint64_t end) {
   if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (in_transaction()) return {"waiting for a commit", EDEADLK, {}, "not inside a transaction"};
+  if (end > log_->appended())
+    return {"waiting for a commit", EINVAL, {}, "a position that this store's log does not have"};
   const Outcome outcome = log_->wait_durable(end);
   if (failed(outcome)) undo_what_is_not_durable();
   return outcome;
