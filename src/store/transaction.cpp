@@ -222,6 +222,8 @@ Result<std::uint64_t> StoreState::commit() {
   if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   pages_.clear();
   Outcome outcome = detector_->collect(pages_);
+  // Which pages were written is not known then, so they cannot all be put back.
+  if (failed(outcome)) broken_ = outcome;
   collect_sorted();
   if (!failed(outcome)) outcome = compare();
   std::uint64_t end = 0;
