@@ -331,6 +331,29 @@ TEST(Review, ThreadsThatMakeARootGetTheSame) {
   }
 }
 
+// The first has looked and found nothing when the second makes it.
+TEST(Review, OneThreadMakesARootWhileAnotherIsAboutTo) {
+  Folder folder;
+  Store store = Store::open(folder.file("a.store"), tiny()).value();
+  int lost = 0;
+  for (int lap = 0; lap < 300; ++lap) {
+    const std::string name = "root " + std::to_string(lap);
+    std::uint64_t* made[4]{};
+    std::thread threads[4];
+    {
+      // They all have looked before any of them can begin.
+      const auto reader = store.read_lock();
+      for (int t = 0; t < 4; ++t)
+        threads[t] = std::thread([&, t] { made[t] = store.root<std::uint64_t>(name).value(); });
+      ::usleep(2000);
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (std::uint64_t* one : made) lost += one != made[0] ? 1 : 0;
+  }
+  EXPECT_EQ(lost, 0);
+  EXPECT_EQ(store.roots().size(), 300U);
+}
+
 TEST(Review, APlaceThatTheLogHasNotIsRefused) {
   Folder folder;
   Store store = Store::open(folder.file("a.store"), tiny()).value();
