@@ -60,6 +60,11 @@ void* StoreState::allocate(std::size_t size, std::size_t alignment) {
 }
 
 void StoreState::deallocate(void* block, std::size_t size, std::size_t alignment) noexcept {
+  // Outside a transaction it would become part of another thread's: the block stays as it is.
+  if (!in_transaction() || failed(check_process())) {
+    report_stray(block);
+    return;
+  }
   heap_.deallocate(block, size, alignment);
 }
 
