@@ -39,7 +39,7 @@ namespace {
 
 // Complete before it has its name: a crash leaves no half a store, but maybe a file beside it.
 Outcome make_file(const std::string& path, const StoreOptions& options) {
-  const std::string temporary = path + ".new-" + std::to_string(::getpid());
+  const std::string temporary = FileDisk::name_beside(path);
   auto disk = FileDisk::open(temporary, FileUse::create);
   if (!disk) return disk.error();
   Outcome outcome = StoreState::format(**disk, options);

@@ -411,7 +411,7 @@ TEST(Review, WhatACompactionLeftBehindIsNotTakenOver) {
   const std::string left = path + ".new-" + std::to_string(::getpid());
   {
     std::ofstream file(left, std::ios::binary);
-    const std::string garbage(std::size_t{8} << 20, 'x');
+    const std::string garbage(std::size_t{16} << 20, 'x');
     file << garbage;
   }
   const auto made = compact(path);
