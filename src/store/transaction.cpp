@@ -267,7 +267,9 @@ Outcome StoreState::wait(std::uint64_t end) {
 
 Outcome StoreState::wait_as_opened(std::uint64_t end) {
   if (options_.durability == Durability::full) return wait(end);
-  return log_->write_behind(kWriteBehind);
+  // An error is the next transaction's: this one has happened, and cannot be undone any more.
+  static_cast<void>(log_->write_behind(kWriteBehind));
+  return check_process();
 }
 
 // The log could not be written. Those who wait are told so, and memory goes back to what is on the
