@@ -540,6 +540,24 @@ TEST(Review, ThreadsOlderThanTheStoreAreSeen) {
   }
 }
 
+// Where the kernel does not resolve write faults, `best` is traps.
+TEST(Review, WithoutUserfaultfdThereAreTraps) {
+  Folder folder;
+  const std::string path = folder.file("a.store");
+  for (const Detect detect : {Detect::best, Detect::best, Detect::ring}) {
+    EXPECT_EQ(exit_of_child([&] {
+                ::setenv("PAGETRAP_BACKEND", "mprotect", 1);
+                auto store = Store::open(path, tiny(detect));
+                if (!store) return detect == Detect::ring && store.error().number == ENOTSUP ? 0 : 1;
+                auto& words = *store->root<Words>("words").value();
+                if (!store->transaction([&] { words[9] += 1; })) return 2;
+                if (std::string("traps") != store->statistics().detector) return 3;
+                return store->close() ? 0 : 4;
+              }),
+              0);
+  }
+}
+
 // --- no durability
 
 TEST(Review, WithoutDurabilityAnErrorIsStillAnUndoneTransaction) {
