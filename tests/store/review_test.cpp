@@ -240,6 +240,36 @@ TEST(Review, TheLogKnowsPagesThatTheFileHasNoRoomFor) {
   EXPECT_EQ((**words)[60'000], 7U);
 }
 
+// Of two slots one is damaged, and the machine stops while the other is being written.
+TEST(Review, TheOnlyWholeSuperblockIsNotWrittenFirst) {
+  for (const std::size_t damaged : {std::size_t{0}, kPageBytes}) {
+    Bytes bytes = with_words();
+    bytes[damaged + 40] ^= std::byte{1};
+    {
+      Session session(bytes);
+      ASSERT_TRUE(session.store);
+      bool torn = false;
+      session.disk->set([&](std::uint64_t offset) {
+        if (torn) return HookedDisk::Answer::fail;
+        torn = offset < kStagingOffset;
+        return torn ? HookedDisk::Answer::fail : HookedDisk::Answer::go_on;
+      });
+      std::uint64_t where = 1;
+      session.disk->set([&](std::uint64_t offset) {
+        if (where == 1 && offset < kStagingOffset) where = offset;
+        return HookedDisk::Answer::fail;
+      });
+      EXPECT_FALSE(session.store->transaction([&] { (*session.words)[0] = 1; }));
+      bytes = session.crash();
+      ASSERT_NE(where, 1U);
+      // Rubbish in what was being written.
+      bytes[where + 48] ^= std::byte{1};
+    }
+    Session session(bytes);
+    EXPECT_TRUE(session.store) << describe(session.error) << " damaged " << damaged;
+  }
+}
+
 // --- fork
 
 int exit_of_child(const std::function<int()>& body) {
