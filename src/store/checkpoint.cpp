@@ -37,12 +37,23 @@ Outcome Checkpoint::close(const std::atomic<std::uint64_t>& commits) {
   return run_locked(commits, true);
 }
 
+Outcome Checkpoint::begin_epoch() {
+  const std::lock_guard guard(lock_);
+  if (epoch_is_written_) return kDone;
+  const Outcome outcome = write_superblock(disk_, block_);
+  epoch_is_written_ = !failed(outcome);
+  return outcome;
+}
+
 CheckpointStatistics Checkpoint::statistics() const {
   const std::lock_guard guard(lock_);
   return statistics_;
 }
 
 Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool clean) {
+  // What a failed one has left half written only the staging area can mend, while it has it.
+  if (half_placed_)
+    if (const Outcome outcome = write_in_place(); failed(outcome)) return outcome;
   std::vector<PageNumber> changed;
   Superblock next = block_;
   {
@@ -51,15 +62,17 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
     changed = pages_.take_changed();
     next.log_start = log_.appended();
     next.commits = commits.load();
+    // RACE sectors of a batch that a crash tore may lie at log_start, from an earlier epoch.
+    next.log_epoch = next.epoch;
   }
-  Outcome outcome = kDone;
+  Outcome outcome = changed.empty() ? kDone : make_room(changed.back());
   for (std::size_t done = 0; done < changed.size() && !failed(outcome);) {
     const auto rest = std::span<const PageNumber>(changed).subspan(done);
     const auto batch = rest.first(next_batch(rest));
     outcome = copy(batch);
     if (!failed(outcome)) outcome = add_sums(batch);
     if (!failed(outcome)) outcome = write_staging();
-    if (!failed(outcome)) outcome = write_in_place(batch);
+    if (!failed(outcome)) outcome = write_in_place();
     done += batch.size();
   }
   // Records before log_start may be forgotten only when nothing of them is missing: a commit whose
@@ -78,10 +91,21 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
     return outcome;
   }
   block_ = next;
+  epoch_is_written_ = true;
   log_.release(next.log_start);
   statistics_.checkpoints += 1;
   statistics_.pages += changed.size();
   return kDone;
+}
+
+// The log of a session before may have pages that the file has no room for: it was cut, or the file
+// system forgot that it had grown. Commits of this one make room before they are appended.
+Outcome Checkpoint::make_room(PageNumber last) {
+  const std::uint64_t groups = last / kGroupPages + std::uint64_t{1};
+  if (groups * kGroupPages <= pages_.file_pages()) return kDone;
+  const Outcome outcome = disk_.extend(offset_of_sums(pages_.data_offset(), groups));
+  if (!failed(outcome)) pages_.set_file_pages(groups * kGroupPages);
+  return outcome;
 }
 
 // As many pages as the staging area takes together with the checksums of their groups: a page and
@@ -105,6 +129,7 @@ std::size_t Checkpoint::next_batch(std::span<const PageNumber> rest) {
 // commit that never was. Redoing them over the page changes nothing.
 Outcome Checkpoint::copy(std::span<const PageNumber> batch) {
   entries_.clear();
+  batch_pages_ = batch.size();
   for (const PageNumber page : batch)
     if (const Outcome outcome = pages_.materialise(page); failed(outcome)) return outcome;
   for (std::size_t done = 0; done < batch.size(); done += kCopyAtOnce) {
@@ -151,7 +176,8 @@ Outcome Checkpoint::write_staging() {
   return disk_.sync();
 }
 
-Outcome Checkpoint::write_in_place(std::span<const PageNumber> batch) {
+Outcome Checkpoint::write_in_place() {
+  half_placed_ = true;
   // The pages of a batch are in order, the checksums behind them.
   for (std::size_t i = 0; i < entries_.size();) {
     std::size_t end = i + 1;
@@ -164,7 +190,8 @@ Outcome Checkpoint::write_in_place(std::span<const PageNumber> batch) {
     i = end;
   }
   if (const Outcome outcome = disk_.sync(); failed(outcome)) return outcome;
-  for (std::size_t i = batch.size(); i < entries_.size(); ++i) {
+  half_placed_ = false;
+  for (std::size_t i = batch_pages_; i < entries_.size(); ++i) {
     const std::uint64_t group = (entries_[i].offset - pages_.data_offset()) / kGroupBytes;
     std::memcpy(pages_.sums(group), staged(i), kPageBytes);
   }

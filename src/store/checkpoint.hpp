@@ -30,6 +30,8 @@ class Checkpoint {
   /// what it has.
   /// `commits`  how many there have been; read together with the end of the log.
   Outcome run(const std::atomic<std::uint64_t>& commits);
+  /// A new epoch on the medium, before the first record of it; nothing if a checkpoint did that.
+  Outcome begin_epoch();
   /// The last one: nobody commits any more.
   Outcome close(const std::atomic<std::uint64_t>& commits);
   [[nodiscard]] CheckpointStatistics statistics() const;
@@ -37,12 +39,13 @@ class Checkpoint {
  private:
   Checkpoint(Disk& disk, Log& log, CommittedPages& pages, const Superblock& block) noexcept
       : disk_(disk), log_(log), pages_(pages), block_(block) {}
+  Outcome make_room(PageNumber last);
   Outcome run_locked(const std::atomic<std::uint64_t>& commits, bool clean);
   std::size_t next_batch(std::span<const PageNumber> rest);
   Outcome copy(std::span<const PageNumber> batch);
   Outcome add_sums(std::span<const PageNumber> batch);
   Outcome write_staging();
-  Outcome write_in_place(std::span<const PageNumber> batch);
+  Outcome write_in_place();
   std::byte* staged(std::size_t index) const noexcept {
     return buffer_.data() + kStagingHeadBytes + index * kPageBytes;
   }
@@ -52,9 +55,12 @@ class Checkpoint {
   CommittedPages& pages_;
   mutable std::mutex lock_;
   Superblock block_;               // GUARDED_BY(lock_), as all below
+  bool epoch_is_written_ = false;  // is block_.epoch on the medium?
   SparseArray<std::byte> buffer_;  // the staging area as it is written
   std::size_t most_pages_ = 0;
   std::vector<StagedPage> entries_;  // of it
+  std::size_t batch_pages_ = 0;      // how many of them are not checksums
+  bool half_placed_ = false;         // an error: they may be half in their places
   CheckpointStatistics statistics_;
 };
 

@@ -39,7 +39,7 @@ namespace {
 
 // Complete before it has its name: a crash leaves no half a store, but maybe a file beside it.
 Outcome make_file(const std::string& path, const StoreOptions& options) {
-  const std::string temporary = path + ".new-" + std::to_string(::getpid());
+  const std::string temporary = FileDisk::name_beside(path);
   auto disk = FileDisk::open(temporary, FileUse::create);
   if (!disk) return disk.error();
   Outcome outcome = StoreState::format(**disk, options);
@@ -95,6 +95,7 @@ std::shared_lock<std::shared_mutex> Store::read_lock() const {
 }
 
 Result<void*> Store::find_root(std::string_view name, const TypeMark& mark) const {
+  if (const Outcome outcome = state_->check_process(); failed(outcome)) return outcome;
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
   const RootEntry* const root = state_->heap().find_root(name);
@@ -122,6 +123,7 @@ void Store::set_root(std::string_view name, const TypeMark& mark, void* object) 
 }
 
 std::vector<Root> Store::roots() const {
+  if (failed(state_->check_process())) return {};
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
   std::vector<Root> found;

@@ -12,8 +12,11 @@ namespace store {
 
 StoreState::~StoreState() {
   stop_checkpointer();
-  // In a fork()ed child the thread is the parent's.
+  if (!failed(check_process())) return;
+  // The threads are the parent's, and what they wait for would wait for them.
   if (checkpointer_.joinable()) checkpointer_.detach();
+  static_cast<void>(wish_.release());
+  static_cast<void>(log_.release());
 }
 
 Store StoreState::as_store(std::unique_ptr<StoreState> state) noexcept {
@@ -40,6 +43,7 @@ std::pmr::memory_resource* StoreState::resource() const noexcept {
 
 // A bad_alloc like any other when the reserve is used up. Outside a transaction nothing may change.
 void* StoreState::allocate(std::size_t size, std::size_t alignment) {
+  if (const Outcome outcome = check_process(); failed(outcome)) throw SystemError(outcome);
   if (!in_transaction())
     throw SystemError(Error{"allocation in a store", EPERM, {}, "outside a transaction"});
   void* const block = heap_.allocate(size, alignment);
@@ -56,6 +60,11 @@ void* StoreState::allocate(std::size_t size, std::size_t alignment) {
 }
 
 void StoreState::deallocate(void* block, std::size_t size, std::size_t alignment) noexcept {
+  // Outside a transaction it would become part of another thread's: the block stays as it is.
+  if (!in_transaction() || failed(check_process())) {
+    report_stray(block);
+    return;
+  }
   heap_.deallocate(block, size, alignment);
 }
 
@@ -65,6 +74,7 @@ Outcome StoreState::checkpoint() {
 }
 
 Outcome StoreState::sync() {
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (closed_) return {"sync of a store", EBADF, {}, "it is closed"};
   return wait(log_->appended());
 }
@@ -82,6 +92,7 @@ Outcome StoreState::close() {
 }
 
 StoreStatistics StoreState::statistics() {
+  if (failed(check_process())) return {};
   const std::shared_lock guard(access_);
   StoreStatistics now = statistics_;
   const LogStatistics log = log_->statistics();
@@ -102,7 +113,7 @@ void StoreState::start_checkpointer() {
   checkpointer_ = std::thread([this] {
     std::unique_lock guard(wish_lock_);
     for (;;) {
-      wish_.wait(guard, [this] { return wanted_ || stopping_; });
+      wish_->wait(guard, [this] { return wanted_ || stopping_; });
       if (stopping_) return;
       wanted_ = false;
       guard.unlock();
@@ -119,7 +130,7 @@ void StoreState::stop_checkpointer() noexcept {
     const std::lock_guard guard(wish_lock_);
     stopping_ = true;
   }
-  wish_.notify_one();
+  wish_->notify_one();
   if (checkpointer_.joinable()) checkpointer_.join();
 }
 

@@ -56,6 +56,8 @@ class StoreState {
   Outcome wait(std::uint64_t end);
   Outcome wait_as_opened(std::uint64_t end);
   [[nodiscard]] bool in_transaction() const noexcept;
+  /// EBADF in a fork()ed child, which has nothing of the store but its descriptors.
+  [[nodiscard]] Outcome check_process() const noexcept;
   Outcome declare(const void* address, std::size_t length);
   Outcome prepare(void* address, std::size_t length);
   std::shared_mutex& access() noexcept { return access_; }
@@ -140,7 +142,8 @@ class StoreState {
   void start_checkpointer();
   void stop_checkpointer() noexcept;
   std::mutex wish_lock_;
-  std::condition_variable wish_;
+  // A child cannot destroy one that its parent's thread waits for.
+  std::unique_ptr<std::condition_variable> wish_ = std::make_unique<std::condition_variable>();
   bool wanted_ = false;  // GUARDED_BY(wish_lock_), as the next
   bool stopping_ = false;
   std::thread checkpointer_;

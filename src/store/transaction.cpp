@@ -5,7 +5,6 @@
 #include <new>
 
 #include "store/detect/loading.hpp"
-#include "store/format/superblock.hpp"
 #include "store/pages/diff.hpp"
 #include "store/store_state.hpp"
 #include "sys/signal_safe_calls.hpp"
@@ -28,14 +27,20 @@ bool StoreState::in_transaction() const noexcept {
   return writer_.load(std::memory_order_acquire) == this_thread_mark();
 }
 
+Outcome StoreState::check_process() const noexcept {
+  if (process_ == process_generation()) return kDone;
+  return {"store", EBADF, {}, "a fork()ed child does not have its parent's stores"};
+}
+
 Outcome StoreState::check_usable() const {
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (closed_) return {"transaction", EBADF, {}, "the store is closed"};
-  if (process_ != process_generation())
-    return {"transaction", EBADF, {}, "a fork()ed child does not have its parent's stores"};
   return broken_;
 }
 
 Outcome StoreState::begin() {
+  // Before the lock, which a thread of the parent may have had.
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (in_transaction()) return {"transaction", EDEADLK, {}, "this thread is in one already"};
   access_.lock();
   if (const Outcome outcome = check_usable(); failed(outcome)) {
@@ -103,6 +108,7 @@ Outcome StoreState::put_back(std::span<const PageNumber> pages) {
 }
 
 void StoreState::rollback() {
+  if (failed(check_process())) return;
   pages_.clear();
   const Outcome outcome = detector_->collect(pages_);
   if (failed(outcome) && !failed(broken_)) broken_ = outcome;
@@ -161,7 +167,7 @@ Outcome StoreState::grow_file() {
 // dead then. Until there is one, the file is as it was found.
 Outcome StoreState::begin_epoch() {
   if (epoch_begun_) return kDone;
-  const Outcome outcome = write_superblock(*disk_, block_);
+  const Outcome outcome = checkpoint_->begin_epoch();
   epoch_begun_ = !failed(outcome);
   return outcome;
 }
@@ -213,8 +219,11 @@ std::uint64_t StoreState::apply() {
 }
 
 Result<std::uint64_t> StoreState::commit() {
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   pages_.clear();
   Outcome outcome = detector_->collect(pages_);
+  // Which pages were written is not known then, so they cannot all be put back.
+  if (failed(outcome)) broken_ = outcome;
   collect_sorted();
   if (!failed(outcome)) outcome = compare();
   std::uint64_t end = 0;
@@ -241,13 +250,16 @@ Result<std::uint64_t> StoreState::commit() {
   if (checkpoint) {
     const std::lock_guard guard(wish_lock_);
     wanted_ = true;
-    wish_.notify_one();
+    wish_->notify_one();
   }
   return end;
 }
 
 Outcome StoreState::wait(std::uint64_t end) {
+  if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   if (in_transaction()) return {"waiting for a commit", EDEADLK, {}, "not inside a transaction"};
+  if (end > log_->appended())
+    return {"waiting for a commit", EINVAL, {}, "a position that this store's log does not have"};
   const Outcome outcome = log_->wait_durable(end);
   if (failed(outcome)) undo_what_is_not_durable();
   return outcome;
@@ -255,7 +267,9 @@ Outcome StoreState::wait(std::uint64_t end) {
 
 Outcome StoreState::wait_as_opened(std::uint64_t end) {
   if (options_.durability == Durability::full) return wait(end);
-  return log_->write_behind(kWriteBehind);
+  // An error is the next transaction's: this one has happened, and cannot be undone any more.
+  static_cast<void>(log_->write_behind(kWriteBehind));
+  return check_process();
 }
 
 // The log could not be written. Those who wait are told so, and memory goes back to what is on the

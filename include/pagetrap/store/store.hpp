@@ -106,7 +106,7 @@ class PAGETRAP_API Store {
     return run(std::forward<Body>(body));
   }
   /// Until what ends at `position` is durable. On an error all commits that are not have been
-  /// undone. Not inside a transaction.
+  /// undone; with Durability::none they stay to be seen, and no more are taken. Not inside a transaction.
   Result<Done> wait(Position position);
   /// Until everything is: with Durability::none, too.
   Result<Done> sync();
@@ -124,7 +124,15 @@ class PAGETRAP_API Store {
     if (!there) return there.error();
     if (*there != nullptr) return static_cast<T*>(*there);
     T* made = nullptr;
+    Error wrong{};
     const auto make = [&] {
+      // Another thread may have been first.
+      const Result<void*> again = find_root(name, mark);
+      if (!again) wrong = again.error();
+      if (!again || *again != nullptr) {
+        made = again ? static_cast<T*>(*again) : nullptr;
+        return;
+      }
       made = allocator().new_object<T>(std::forward<Arguments>(arguments)...);
       set_root(name, mark, made);
     };
@@ -134,6 +142,7 @@ class PAGETRAP_API Store {
     }
     const Result<Done> done = transaction(make);
     if (!done) return done.error();
+    if (wrong.number != 0) return wrong;
     return made;
   }
   /// Null if there is none. EPROTOTYPE as above.
@@ -149,12 +158,20 @@ class PAGETRAP_API Store {
     const Result<void*> there = find_root(name, type_mark<T>());
     if (!there) return there.error();
     if (*there == nullptr) return Error{"Store::erase", ENOENT};
+    bool gone = false;
     const auto end = [&] {
+      const Result<void*> again = find_root(name, type_mark<T>());
+      gone = !again || *again != *there;
+      if (gone) return;
       set_root(name, {}, nullptr);
       allocator().delete_object(static_cast<T*>(*there));
     };
-    if (!in_transaction()) return transaction(end);
-    end();
+    if (in_transaction()) {
+      end();
+    } else if (const Result<Done> done = transaction(end); !done) {
+      return done.error();
+    }
+    if (gone) return Error{"Store::erase", ENOENT, {}, "another thread was first"};
     return Done{};
   }
   /// How a program takes over what an earlier version left: the object `name`, which is an `Old`,
@@ -166,12 +183,17 @@ class PAGETRAP_API Store {
     if (!there) return there.error();
     if (*there == nullptr) return Error{"Store::migrate", ENOENT};
     New* made = nullptr;
+    bool gone = false;
     const Result<Done> done = transaction([&] {
+      const Result<void*> again = find_root(name, type_mark<Old>());
+      gone = !again || *again != *there;
+      if (gone) return;
       made = convert(*static_cast<Old*>(*there));
       set_root(name, type_mark<New>(), made);
       allocator().delete_object(static_cast<Old*>(*there));
     });
     if (!done) return done.error();
+    if (gone) return Error{"Store::migrate", ENOENT, {}, "another thread was first"};
     return made;
   }
   [[nodiscard]] std::vector<Root> roots() const;

@@ -71,6 +71,9 @@ class TrackedDetector final : public Detector {
     if (!faults.empty()) options.delivery = Delivery::faulting_thread;
     auto region = Region::create((end - end_) * kPageBytes, options);
     if (!region) return region.error();
+    // Elsewhere a page that is supplied read-only stays so: nobody would resolve its first write.
+    if (region->backend() != BackendId::uffd_inline)
+      return {"finding written pages", ENOTSUP, region->range(), "ring and scan need userfaultfd"};
     segments_.push_back(std::move(*region));
     end_ = end;
     if (faults.empty()) return kDone;

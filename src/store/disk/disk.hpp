@@ -37,6 +37,7 @@ class Disk {
   virtual Outcome write_durably(std::span<const std::byte> from, std::uint64_t offset) noexcept = 0;
   virtual Outcome sync() noexcept = 0;
   /// Makes the file `size` bytes long, with room on the medium, reading as zeroes. Never shorter.
+  /// For good when it returns: superblocks and records count on it.
   virtual Outcome extend(std::uint64_t size) noexcept = 0;
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
   /// The smallest write: 512 or 4096.

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 
 #include "sys/signal_safe_calls.hpp"
@@ -58,7 +60,7 @@ std::size_t direct_unit(int descriptor) noexcept {
 Result<std::unique_ptr<FileDisk>> FileDisk::open(const std::string& path, FileUse use) {
   std::unique_ptr<FileDisk> disk(new FileDisk);
   const int access = use == FileUse::read_only ? O_RDONLY : O_RDWR;
-  const int create = use == FileUse::create ? O_CREAT : 0;
+  const int create = use == FileUse::create ? O_CREAT | O_EXCL : 0;
   disk->cached_ = sys::Descriptor(::open(path.c_str(), access | create | O_CLOEXEC, 0600));
   if (!disk->cached_.valid()) return Error{"open of a store", errno};
   struct stat facts {};
@@ -69,7 +71,24 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(const std::string& path, FileUs
     return outcome;
   if (writes)
     if (const Outcome outcome = disk->open_for_writing(path); failed(outcome)) return outcome;
+  // RACE a compaction has given the name to another file since, or between two of the descriptors:
+  // what is written to this one nobody would find again.
+  for (const int descriptor : {disk->writer_.get(), disk->through_.get(), -1}) {
+    struct stat other {};
+    if (descriptor < 0 && !writes) break;
+    if ((descriptor >= 0 ? ::fstat(descriptor, &other) : ::stat(path.c_str(), &other)) != 0 ||
+        other.st_dev != facts.st_dev || other.st_ino != facts.st_ino)
+      return Error{"open of a store", EBUSY, {}, "the file was replaced meanwhile: try again"};
+  }
   return disk;
+}
+
+std::string FileDisk::name_beside(const std::string& path) {
+  static std::atomic<unsigned> count{0};
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return path + ".new-" + std::to_string(::getpid()) + "-" + std::to_string(now.tv_sec) + "-" +
+         std::to_string(now.tv_nsec) + "-" + std::to_string(count.fetch_add(1));
 }
 
 // Of the open file, not of the process: a second Store of this process is refused as well, and a
@@ -139,6 +158,8 @@ Outcome FileDisk::extend_from(std::uint64_t now, std::uint64_t size) noexcept {
   } while (error == EINTR);
   // A file system without it: the length at least. Then a checkpoint may be told that it is full.
   if (error == EOPNOTSUPP) error = ::ftruncate(cached_.get(), from + length) == 0 ? 0 : errno;
+  // The file system may keep the new length to itself until it is asked.
+  if (error == 0 && ::fdatasync(cached_.get()) != 0) error = errno;
   return error == 0 ? kDone : error_at("growing a store", error, now);
 }
 

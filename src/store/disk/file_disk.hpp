@@ -14,7 +14,7 @@ namespace store {
 
 enum class FileUse : std::uint8_t {
   existing,   // ENOENT if there is none
-  create,     // made if there is none
+  create,     // EEXIST if there is one
   read_only,  // beside other readers; every write is EBADF
 };
 
@@ -22,6 +22,9 @@ class FileDisk final : public Disk {
  public:
   /// Takes the file's lock: EBUSY if another store, of whatever process, has it.
   static Result<std::unique_ptr<FileDisk>> open(const std::string& path, FileUse use);
+
+  /// Of a new file that will replace `path`: nobody else's, not of one that a crash left either.
+  static std::string name_beside(const std::string& path);
 
   Outcome read(std::span<std::byte> to, std::uint64_t offset) noexcept
       PAGETRAP_SIGNAL_SAFE override;

@@ -47,6 +47,7 @@ struct Superblock {
   std::uint64_t log_start = 0;   // number of the first log sector that is not in the data pages
   std::uint64_t commits = 0;     // before that
   std::int64_t created_ns = 0;
+  std::uint64_t log_epoch = 0;  // records from log_start on are of this one or later
 };
 static_assert(std::is_trivially_copyable_v<Superblock> && sizeof(Superblock) <= 512);
 inline constexpr std::array<std::uint64_t, 2> kSlotOffsets{0, kPageBytes};

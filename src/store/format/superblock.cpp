@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "store/format/checksum.hpp"
 
@@ -108,7 +109,12 @@ Outcome write_superblock(Disk& disk, const Superblock& block) {
   std::memcpy(slot.bytes.data(), &block, sizeof block);
   const std::uint64_t sum = sum_of(slot);
   std::memcpy(slot.bytes.data() + offsetof(Superblock, sum), &sum, sizeof sum);
-  for (const std::uint64_t offset : kSlotOffsets)
+  // If one is damaged already it goes first: the other may be the only one that is whole.
+  auto offsets = kSlotOffsets;
+  Slot second;
+  if (const Outcome outcome = disk.read(second.bytes, offsets[1]); failed(outcome)) return outcome;
+  if (!decode(second)) std::swap(offsets[0], offsets[1]);
+  for (const std::uint64_t offset : offsets)
     if (const Outcome outcome = disk.write_durably(slot.bytes, offset); failed(outcome))
       return outcome;
   return kDone;

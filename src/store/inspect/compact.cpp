@@ -84,7 +84,7 @@ Result<StoreInfo> compact(const std::string& path) {
   auto from = FileView::open(path, DamagedTail::refuse, before);
   if (!from) return from.error();
   if (const Outcome outcome = (*from)->verify_pages(); failed(outcome)) return outcome;
-  const std::string temporary = path + ".new-" + std::to_string(::getpid());
+  const std::string temporary = FileDisk::name_beside(path);
   {
     auto to = FileDisk::open(temporary, FileUse::create);
     if (!to) return to.error();

@@ -67,7 +67,10 @@ constexpr const char* kDamagedTail =
 class Scan {
  public:
   Scan(Reader& reader, const Superblock& block, RecoveredLog& found) noexcept
-      : reader_(reader), block_(block), found_(found) {}
+      : reader_(reader),
+        block_(block),
+        found_(found),
+        epoch_(static_cast<std::uint32_t>(block.log_epoch)) {}
 
   /// False: the log ends here. `payload_bytes` of it are at `to`.
   Result<bool> record(std::byte* to, std::size_t& payload_bytes) {
@@ -118,7 +121,7 @@ class Scan {
   Reader& reader_;
   const Superblock& block_;
   RecoveredLog& found_;
-  std::uint64_t epoch_ = 0;
+  std::uint64_t epoch_;  // of the last record
   std::uint64_t damaged_ = 0;
 };
 

@@ -61,8 +61,11 @@ class CommittedPages {
   [[nodiscard]] std::uint64_t seed() const noexcept { return shape_.seed; }
   [[nodiscard]] std::uint64_t data_offset() const noexcept { return shape_.data_offset; }
   /// Pages that the file has room for; the others are zeroes.
+  /// Never fewer than before.
   void set_file_pages(std::uint64_t pages) noexcept {
-    file_pages_.store(pages, std::memory_order_release);
+    std::uint64_t before = file_pages();
+    while (before < pages && !file_pages_.compare_exchange_weak(before, pages)) {
+    }
   }
   [[nodiscard]] std::uint64_t file_pages() const noexcept PAGETRAP_SIGNAL_SAFE {
     return file_pages_.load(std::memory_order_acquire);
