@@ -106,7 +106,8 @@ class PAGETRAP_API Store {
     return run(std::forward<Body>(body));
   }
   /// Until what ends at `position` is durable. On an error all commits that are not have been
-  /// undone; with Durability::none they stay to be seen, and no more are taken. Not inside a transaction.
+  /// undone; with Durability::none they stay to be seen, and no more are taken. Not inside a
+  /// transaction.
   Result<Done> wait(Position position);
   /// Until everything is: with Durability::none, too.
   Result<Done> sync();

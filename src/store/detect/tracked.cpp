@@ -27,7 +27,8 @@ class TrackedDetector final : public Detector {
     loader_ = std::move(*loader);
     segments_.reserve(64);  // handlers have their addresses
     if (stored_pages > kHotPages) return add(stored_pages, FaultKind::missing);
-    return kDone;
+    // Now, so that whoever cannot have it learns that here, and takes traps.
+    return grow(kHotPages + 1);
   }
 
   Outcome grow(std::size_t used) override {
