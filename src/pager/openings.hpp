@@ -3,8 +3,9 @@
 // Of a source that finds changes both are right. A page that is mapped read-only costs a trap if it
 // is written (3 us); but if it is not, it leaves without being frozen first, which interrupts the
 // other CPUs for each page (1 us alone; 9 us measured in a virtual machine while another thread
-// runs). So pages are opened where nothing is frozen because no other thread can run, and where more than half of them were written in the end: of an
-// interpreter, all are, whose reads count references.
+// runs). So pages are opened where nothing is frozen because no other thread can run, and where
+// more than half of them were written in the end: of an interpreter, all are, whose reads count
+// references.
 #pragma once
 
 #include <atomic>

@@ -49,8 +49,8 @@ class StoreState {
   // --- transactions (transaction.cpp)
   Outcome begin();
   /// The end of its record in the log. After an error nothing of the transaction is left.
-  Result<std::uint64_t> commit();
-  void rollback();
+  Result<std::uint64_t> commit() noexcept;
+  void rollback() noexcept;
   /// Until the record that ends at `end` is durable. After an error all that is not has been
   /// undone.
   Outcome wait(std::uint64_t end);
@@ -101,9 +101,10 @@ class StoreState {
   std::uint64_t apply();
   Outcome put_back(std::span<const PageNumber> pages);
   void undo_what_is_not_durable();
-  void remember_undo(std::uint64_t end);
+  Result<std::uint64_t> try_commit();
+  void remember_undo();
   void collect_sorted();
-  void abandon();
+  void abandon() noexcept;
   void leave() noexcept;
 
   std::unique_ptr<Disk> disk_;

@@ -17,6 +17,8 @@ namespace {
 // Without durability the log goes to the file in pieces of this size; arbitrary.
 constexpr std::size_t kWriteBehind = std::size_t{1} << 20;
 
+Outcome no_memory() noexcept { return {"transaction", ENOMEM, {}, "for what has changed"}; }
+
 std::byte* live(const Superblock& block, PageNumber page) noexcept {
   return reinterpret_cast<std::byte*>(block.base) + std::size_t{page} * kPageBytes;
 }
@@ -107,18 +109,28 @@ Outcome StoreState::put_back(std::span<const PageNumber> pages) {
   return detector_->rearm(touched, unchanged);
 }
 
-void StoreState::rollback() {
+void StoreState::rollback() noexcept {
   if (failed(check_process())) return;
   pages_.clear();
-  const Outcome outcome = detector_->collect(pages_);
+  Outcome outcome = kDone;
+  try {
+    outcome = detector_->collect(pages_);
+    collect_sorted();
+  } catch (const std::bad_alloc&) {
+    outcome = no_memory();  // and some of the pages are not known
+  }
   if (failed(outcome) && !failed(broken_)) broken_ = outcome;
-  collect_sorted();
   abandon();
 }
 
 // Everything in `pages_` as it was.
-void StoreState::abandon() {
-  const Outcome outcome = put_back(pages_);
+void StoreState::abandon() noexcept {
+  Outcome outcome = kDone;
+  try {
+    outcome = put_back(pages_);
+  } catch (const std::bad_alloc&) {
+    outcome = no_memory();
+  }
   // The memory may hold half a transaction now.
   if (failed(outcome) && !failed(broken_)) broken_ = outcome;
   statistics_.aborts += 1;
@@ -188,7 +200,7 @@ Outcome StoreState::prepare_log() {
 }
 
 // The same runs with what was there before, for when the log turns out not to be durable.
-void StoreState::remember_undo(std::uint64_t end) {
+void StoreState::remember_undo() {
   const std::uint64_t durable = log_->durable();
   std::vector<std::byte> before;
   while (!undo_.empty() && undo_.front().end <= durable) {
@@ -202,14 +214,17 @@ void StoreState::remember_undo(std::uint64_t end) {
         committed_->image(static_cast<PageNumber>(run.place / kPageBytes)) + run.place % kPageBytes,
         run.length);
   });
-  undo_.push_back({end, std::move(before)});
+  undo_.push_back({0, std::move(before)});
 }
 
-// To the log, and to the image.
+// To the log, and to the image. What needs memory comes before the log has it.
 std::uint64_t StoreState::apply() {
   const std::lock_guard guard(committed_->changed_lock());
+  committed_->reserve_changed(pages_.size());
+  const bool undoes = options_.durability == Durability::full;
+  if (undoes) remember_undo();
   const std::uint64_t end = log_->append(payload_, commits_.fetch_add(1) + 1);
-  if (options_.durability == Durability::full) remember_undo(end);
+  if (undoes) undo_.back().end = end;
   for_each_run(payload_, [&](const Run& run, const std::byte* bytes) {
     const auto page = static_cast<PageNumber>(run.place / kPageBytes);
     std::memcpy(committed_->image(page) + run.place % kPageBytes, bytes, run.length);
@@ -218,13 +233,28 @@ std::uint64_t StoreState::apply() {
   return end;
 }
 
-Result<std::uint64_t> StoreState::commit() {
+Result<std::uint64_t> StoreState::commit() noexcept {
+  try {
+    return try_commit();
+  } catch (const std::bad_alloc&) {
+    // The log does not have it: see apply().
+    abandon();
+    return no_memory();
+  }
+}
+
+Result<std::uint64_t> StoreState::try_commit() {
   if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   pages_.clear();
-  Outcome outcome = detector_->collect(pages_);
+  Outcome outcome = kDone;
+  try {
+    outcome = detector_->collect(pages_);
+    collect_sorted();
+  } catch (const std::bad_alloc&) {
+    outcome = no_memory();
+  }
   // Which pages were written is not known then, so they cannot all be put back.
   if (failed(outcome)) broken_ = outcome;
-  collect_sorted();
   if (!failed(outcome)) outcome = compare();
   std::uint64_t end = 0;
   if (!failed(outcome) && payload_.empty()) {
@@ -243,7 +273,11 @@ Result<std::uint64_t> StoreState::commit() {
     abandon();
     return outcome;
   }
-  outcome = detector_->rearm(pages_, changed_);
+  try {
+    outcome = detector_->rearm(pages_, changed_);
+  } catch (const std::bad_alloc&) {
+    outcome = no_memory();  // of the next transactions: this one is in the log
+  }
   if (failed(outcome)) broken_ = outcome;
   const bool checkpoint = log_->is_half_full();
   leave();

@@ -10,7 +10,7 @@ namespace pagetrap::sys {
 namespace {
 
 // The process that has them, and how many: fork() copies the number, not the threads.
-struct Own {
+struct alignas(8) Own {
   std::uint32_t process = 0;
   std::uint16_t changes = 0;
   std::uint16_t count = 0;

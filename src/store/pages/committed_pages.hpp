@@ -48,6 +48,11 @@ class CommittedPages {
 
   /// `page` differs from the data file. Under changed_lock().
   void mark_changed(PageNumber page);
+  /// So many calls of that need no memory.
+  void reserve_changed(std::size_t pages) {
+    const std::size_t wanted = changed_.size() + pages;
+    if (wanted > changed_.capacity()) changed_.reserve(2 * wanted);
+  }
   /// All that do, in order, and none from now on. Under changed_lock().
   std::vector<PageNumber> take_changed();
   /// Held while a commit goes to the image, and while a checkpoint copies pages out of it.
