@@ -104,8 +104,8 @@ Result<Done> Region::protect(std::span<const PageRange> ranges, Access access) n
   std::size_t filled = 0;
   Outcome outcome;
   {
-    // What comes read-only from userfaultfd carries the mark that the kernel takes away at the first
-    // write: nothing of it is written yet.
+    // What comes read-only from userfaultfd carries the mark that the kernel takes away at the
+    // first write: nothing of it is written yet.
     const bool armed = access == Access::read && is_userfaultfd(state_->operations.id) &&
                        state_->options.dirty != DirtyForm::traps;
     const Opening opening(armed ? nullptr : state_->tracker, range);
