@@ -101,6 +101,7 @@ class StoreState {
   std::uint64_t apply();
   Outcome put_back(std::span<const PageNumber> pages);
   void undo_what_is_not_durable();
+  Outcome collect_written() noexcept;
   Result<std::uint64_t> try_commit();
   void remember_undo();
   void collect_sorted();

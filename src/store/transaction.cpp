@@ -109,17 +109,24 @@ Outcome StoreState::put_back(std::span<const PageNumber> pages) {
   return detector_->rearm(touched, unchanged);
 }
 
-void StoreState::rollback() noexcept {
-  if (failed(check_process())) return;
+// The pages of the transaction that ends. After an error it is not known which were written, so
+// they cannot all be put back.
+Outcome StoreState::collect_written() noexcept {
   pages_.clear();
   Outcome outcome = kDone;
   try {
     outcome = detector_->collect(pages_);
     collect_sorted();
   } catch (const std::bad_alloc&) {
-    outcome = no_memory();  // and some of the pages are not known
+    outcome = no_memory();
   }
   if (failed(outcome) && !failed(broken_)) broken_ = outcome;
+  return outcome;
+}
+
+void StoreState::rollback() noexcept {
+  if (failed(check_process())) return;
+  static_cast<void>(collect_written());  // it has told broken_
   abandon();
 }
 
@@ -245,16 +252,7 @@ Result<std::uint64_t> StoreState::commit() noexcept {
 
 Result<std::uint64_t> StoreState::try_commit() {
   if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
-  pages_.clear();
-  Outcome outcome = kDone;
-  try {
-    outcome = detector_->collect(pages_);
-    collect_sorted();
-  } catch (const std::bad_alloc&) {
-    outcome = no_memory();
-  }
-  // Which pages were written is not known then, so they cannot all be put back.
-  if (failed(outcome)) broken_ = outcome;
+  Outcome outcome = collect_written();
   if (!failed(outcome)) outcome = compare();
   std::uint64_t end = 0;
   if (!failed(outcome) && payload_.empty()) {

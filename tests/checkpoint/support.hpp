@@ -2,8 +2,6 @@
 // away, and the contents of an image without a restore.
 #pragma once
 
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -15,6 +13,7 @@
 
 #include "checkpoint/checkpointer.hpp"
 #include "checkpoint/image/chain.hpp"
+#include "support/folder.hpp"
 
 namespace pagetrap::checkpoint {
 
@@ -49,23 +48,6 @@ inline CheckpointerOptions options_for(const Way& way) {
 inline void set_way(Checkpointer& checkpointer, const Way& way) {
   CheckpointerState::of(checkpointer).always_lift = way.pieces;
 }
-
-/// An empty folder, removed at the end.
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "pagetrap-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// The first `length` bytes of a region as the image at `path` and its parents have them.
 inline std::vector<std::byte> contents(const std::string& path, const std::string& region,

@@ -1,10 +1,6 @@
 // What the tests of stores share.
 #pragma once
 
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -12,23 +8,9 @@
 
 #include <pagetrap/store/store.hpp>
 
+#include "support/folder.hpp"
+
 namespace pagetrap::store {
-
-/// An empty folder, removed at the end.
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "pagetrap-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 /// Small: a log of 1 MiB and 256 MiB of addresses, so that laps and growth come soon.
 inline StoreOptions small_store(Detect detect = Detect::best) {

@@ -60,10 +60,15 @@ class Holds {
   CallRecord* record_ = nullptr;
 };
 
+/// Whether this thread's system calls would fail where their buffers are absent.
+inline bool calls_are_held() noexcept {
+  return keeper != nullptr && !own_work && keeper->needs_holds();
+}
+
 /// `call()`, with these held if that is needed here.
 template <class Call>
 auto holding(std::initializer_list<Buffer> buffers, Call call) {
-  if (keeper == nullptr || own_work || !keeper->needs_holds()) return call();
+  if (!calls_are_held()) return call();
   const Holds holds(buffers);
   return call();
 }
@@ -71,7 +76,7 @@ auto holding(std::initializer_list<Buffer> buffers, Call call) {
 template <class Call>
 auto holding(std::span<const iovec> buffers, const void* header, std::size_t header_size,
              Call call) {
-  if (keeper == nullptr || own_work || !keeper->needs_holds()) return call();
+  if (!calls_are_held()) return call();
   const Holds holds(buffers, header, header_size);
   return call();
 }

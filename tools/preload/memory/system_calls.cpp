@@ -159,7 +159,7 @@ PAGETRAP_EXPORT int pselect(int count, fd_set* in, fd_set* out, fd_set* other,
 /// many. The next call tells of the others, as when there are more than fit.
 static int events_at_once(int most) {
   constexpr int kMost = 128;
-  return keeper != nullptr && !own_work && keeper->needs_holds() ? std::min(most, kMost) : most;
+  return calls_are_held() ? std::min(most, kMost) : most;
 }
 
 static constinit Real<int(int, epoll_event*, int, int)> real_epoll_wait("epoll_wait");
@@ -375,12 +375,10 @@ bool is_past(const timespec& end) {
   return now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec >= end.tv_nsec);
 }
 
-bool one_by_one() { return keeper != nullptr && !own_work && keeper->needs_holds(); }
-
 }  // namespace
 
 PAGETRAP_EXPORT int sendmmsg(int socket, mmsghdr* messages, unsigned count, int flags) {
-  if (!one_by_one()) return real_sendmmsg(socket, messages, count, flags);
+  if (!calls_are_held()) return real_sendmmsg(socket, messages, count, flags);
   return each_message(messages, count, [&](msghdr& message, unsigned) {
     return with_message(&message, [&] { return real_sendmsg(socket, &message, flags); });
   });
@@ -390,7 +388,7 @@ PAGETRAP_EXPORT int sendmmsg(int socket, mmsghdr* messages, unsigned count, int 
 // looked at after each.
 PAGETRAP_EXPORT int recvmmsg(int socket, mmsghdr* messages, unsigned count, int flags,
                              timespec* timeout) {
-  if (!one_by_one()) return real_recvmmsg(socket, messages, count, flags, timeout);
+  if (!calls_are_held()) return real_recvmmsg(socket, messages, count, flags, timeout);
   timespec end{};
   if (timeout != nullptr) {
     ::clock_gettime(CLOCK_MONOTONIC, &end);
@@ -421,8 +419,8 @@ constinit Real<Write> real_fwrite_unlocked("fwrite_unlocked");
 template <class Byte, class Call>
 size_t items(Call& call, Byte* bytes, size_t size, size_t count, FILE* file) {
   size_t whole = 0;
-  if (keeper == nullptr || own_work || !keeper->needs_holds() ||
-      __builtin_mul_overflow(size, count, &whole) || !keeper->territory.touches(bytes, whole))
+  if (!calls_are_held() || __builtin_mul_overflow(size, count, &whole) ||
+      !keeper->territory.touches(bytes, whole))
     return call(bytes, size, count, file);
   size_t done = 0;
   while (done < whole) {
