@@ -87,8 +87,8 @@ FlipResult flip_bytes(const FlipOptions& options) {
       }
       result.silent += 1;
       if (result.first_silent.empty())
-        result.first_silent = "byte " + std::to_string(at) + (clean ? ", clean: " : ", crashed: ") +
-                              wrong;
+        result.first_silent =
+            "byte " + std::to_string(at) + (clean ? ", clean: " : ", crashed: ") + wrong;
     }
   }
   return result;

@@ -80,8 +80,8 @@ KillResult kill_again_and_again(const KillOptions& options) {
   std::string folder = (std::filesystem::temp_directory_path() / "pagetrap-kills-XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) throw std::runtime_error(folder);
   const std::string path = folder + "/killed.store";
-  void* const memory = ::mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const memory =
+      ::mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::runtime_error("mmap");
   auto& ledger = *new (memory) Ledger{};
   KillResult result;

@@ -140,8 +140,8 @@ class Campaign {
   }
 
   std::string look_at(const PowerFailure::State& state, std::uint64_t acknowledged) {
-    auto opened = StoreState::open(std::make_unique<MemoryDisk>(state.contents),
-                                   options_of(options_));
+    auto opened =
+        StoreState::open(std::make_unique<MemoryDisk>(state.contents), options_of(options_));
     if (!opened) return describe(opened.error());
     // Everything, not only what the containers touch; and this process may not end by a signal.
     const Outcome verified = (*opened)->verify_all();

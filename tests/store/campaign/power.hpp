@@ -24,13 +24,13 @@ struct PowerResult {
   std::uint64_t states = 0;
   std::uint64_t recordings = 0;
   std::uint64_t failures = 0;
-  std::uint64_t staged = 0;   // states in the middle of a checkpoint's pages
-  std::uint64_t tails = 0;    // states with a commit that was cut off
+  std::uint64_t staged = 0;  // states in the middle of a checkpoint's pages
+  std::uint64_t tails = 0;   // states with a commit that was cut off
   std::string first_failure{};
 };
 
-/// Records runs, one beginning where a power failure of the one before left the medium, and looks at
-/// states of each.
+/// Records runs, one beginning where a power failure of the one before left the medium, and looks
+/// at states of each.
 PowerResult fail_power(const PowerOptions& options);
 
 }  // namespace campaign

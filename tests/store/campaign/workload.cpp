@@ -64,7 +64,8 @@ class Digest {
   void add(std::uint64_t word) { sum_ = Random(sum_ ^ word)(); }
   void add(std::string_view words) {
     add(words.size());
-    for (const char letter : words) sum_ = (sum_ ^ static_cast<unsigned char>(letter)) * 0x100'0000'01b3;
+    for (const char letter : words)
+      sum_ = (sum_ ^ static_cast<unsigned char>(letter)) * 0x100'0000'01b3;
   }
   [[nodiscard]] std::uint64_t sum() const { return sum_; }
 
@@ -120,8 +121,9 @@ std::string check(const Store& store, Model& model, std::uint64_t acknowledged,
   const auto world = store.find<World>("world");
   if (!world) return describe(world.error());
   if (*world == nullptr)
-    return acknowledged == 0 ? "" : "nothing is there, step " + std::to_string(acknowledged) +
-                                        " was acknowledged";
+    return acknowledged == 0
+               ? ""
+               : "nothing is there, step " + std::to_string(acknowledged) + " was acknowledged";
   const std::uint64_t step = (*world)->step;
   if (step < acknowledged)
     return "step " + std::to_string(step) + " is there, " + std::to_string(acknowledged) +
