@@ -183,12 +183,13 @@ Result<Done> Region::unguard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   return as_result(remove_guard(*state_, range));
 }
 
-Result<Pages> Region::dirty(PageRange range, std::vector<PageRange>& out) {
+Result<Pages> Region::dirty(PageRange range, std::vector<PageRange>& out,
+                            std::span<std::byte* const> stay_open) {
   if (const Outcome outcome = check(state_, range, "dirty"); failed(outcome)) return outcome;
   if (state_->tracker == nullptr)
     return Error{"dirty", ENOTSUP, range, "create the region with options.dirty"};
   const std::lock_guard guard(state_->tracker->lock);
-  auto found = state_->tracker->collect(*state_, range, out);
+  auto found = state_->tracker->collect(*state_, range, out, stay_open);
   if (found) trace::note(trace::Kind::dirty, range.base, found->count());
   return found;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -158,6 +159,58 @@ TEST_P(Dirty, ArmedPagesAreCleanUntilWritten) {
     expected[i] = true;
   }
   EXPECT_EQ(collect(region), expected);
+  EXPECT_EQ(collect(region), none(kPages));
+}
+
+// A page that stays open is its caller's affair until it is armed; all the others are exact.
+TEST_P(Dirty, PagesMayStayOpen) {
+  Region region = make(kPages);
+  ASSERT_TRUE(region.valid());
+  region.arm_dirty(region.range()).value();
+  const std::array<std::byte*, 2> open = {page_at(region, 5), page_at(region, 9)};
+  const auto written = [&](std::size_t also) {
+    for (std::byte* const page : open) store(region, page, also, way());
+    store(region, page_at(region, also), 1, way());
+    std::vector<PageRange> found;
+    region.dirty(region.range(), found, open).value();
+    std::vector<bool> pages = none(kPages);
+    for (const PageRange& range : found)
+      for (std::size_t i = 0; i < range.length.count(); ++i)
+        pages[index_in(region, range.base) + i] = true;
+    return pages;
+  };
+  std::vector<bool> expected = none(kPages);
+  expected[5] = expected[9] = expected[6] = true;
+  EXPECT_EQ(written(6), expected);  // the first writes to them are found
+  for (const std::size_t other : {std::size_t{4}, std::size_t{7}, kPages - 1}) {
+    std::vector<bool> pages = written(other);
+    pages[5] = pages[9] = false;  // or not
+    expected = none(kPages);
+    expected[other] = true;
+    EXPECT_EQ(pages, expected);
+  }
+  for (std::byte* const page : open) region.arm_dirty({page, Pages{1}}).value();
+  EXPECT_EQ(collect(region), none(kPages));
+  store(region, open[1], 1, way());
+  expected = none(kPages);
+  expected[9] = true;
+  EXPECT_EQ(collect(region), expected);
+}
+
+// The ring looks at a few pages one by one, and at many by a scan: nothing may fall between.
+TEST_P(Dirty, FewPagesAndMany) {
+  Region region = make(kPages);
+  ASSERT_TRUE(region.valid());
+  region.arm_dirty(region.range()).value();
+  EXPECT_EQ(collect(region), none(kPages));
+  for (std::size_t step : {40, 3, 25, 1, 64, 2}) {
+    std::vector<bool> expected = none(kPages);
+    for (std::size_t i = step / 2; i < kPages; i += step) {
+      store(region, page_at(region, i), step, way());
+      expected[i] = true;
+    }
+    EXPECT_EQ(collect(region), expected);
+  }
   EXPECT_EQ(collect(region), none(kPages));
 }
 

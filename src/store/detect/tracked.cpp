@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "store/detect/loading.hpp"
+#include "store/detect/open_pages.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -22,6 +23,7 @@ class TrackedDetector final : public Detector {
       : Detector(territory), form_(form) {}
 
   Outcome begin(std::size_t stored_pages) {
+    if (const Outcome outcome = open_.begin(territory_.pages); failed(outcome)) return outcome;
     auto loader = Loader::create();
     if (!loader) return loader.error();
     loader_ = std::move(*loader);
@@ -43,17 +45,34 @@ class TrackedDetector final : public Detector {
   Outcome collect(std::vector<PageNumber>& out) override {
     found_.clear();
     for (Region& segment : segments_) {
-      const auto some = segment.dirty(segment.range(), found_);
+      const auto some = segment.dirty(segment.range(), found_, addresses_);
       if (!some) return some.error();
     }
     for (const PageRange& range : found_)
       for (std::size_t i = 0; i < range.length.count(); ++i)
         out.push_back(static_cast<PageNumber>(territory_.page_of(range.base) + i));
+    const auto open = open_.pages();
+    out.insert(out.end(), open.begin(), open.end());
     return kDone;
   }
-  // Done by collect(). But what has been put back since counts as written again.
-  Outcome rearm(std::span<const PageNumber>, std::span<const std::uint8_t>) override {
-    return kDone;
+  // Done by collect(), but for the pages that were open. What has been put back since counts as
+  // written again.
+  Outcome rearm(std::span<const PageNumber> pages, std::span<const std::uint8_t> changed) override {
+    Outcome result = kDone;
+    if (form_ != DirtyForm::ring) return result;  // a scan closes them all
+    open_.update(pages, changed, [&](PageNumber page, bool was_open) {
+      if (!was_open) return;
+      const PageRange range = territory_.range(page, 1);
+      for (Region& segment : segments_)
+        if (segment.range().contains(range))
+          if (const auto done = segment.arm_dirty(range); !done) result = done.error();
+    });
+    addresses_.clear();
+    for (const PageNumber page : open_.pages()) addresses_.push_back(territory_.address(page));
+    return result;
+  }
+  [[nodiscard]] std::span<const PageNumber> open_pages() const noexcept override {
+    return open_.pages();
   }
   [[nodiscard]] bool finds_strays() const noexcept override { return true; }
   [[nodiscard]] const char* name() const noexcept override {
@@ -96,6 +115,8 @@ class TrackedDetector final : public Detector {
   std::vector<Region> segments_;
   std::size_t end_ = kHotPages;  // of the last segment
   std::vector<PageRange> found_;
+  OpenPages open_;
+  std::vector<std::byte*> addresses_;  // of what is open
 };
 
 }  // namespace
