@@ -69,8 +69,9 @@ class RingTracker final : public ScanTracker {
     range_ = state.range;
     return ScanTracker::begin(state);
   }
-  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out,
-                        std::span<std::byte* const> stay_open) override;
+  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
+  Result<Pages> find(RegionState& state, PageRange range, std::vector<PageRange>& out,
+                     bool& armed) override;
   Outcome rearm_in_child(RegionState& state) noexcept override;
   // Pages filled or opened by a call of ours are written without a fault that could be sampled.
   void opened(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override {
@@ -88,8 +89,9 @@ class RingTracker final : public ScanTracker {
 
  private:
   bool scan_is_cheaper(PageRange range);
-  Result<Pages> collect_pending(PageRange range, std::vector<PageRange>& out,
-                                std::span<std::byte* const> stay_open);
+  bool knows_all(PageRange range);
+  Result<Pages> scan(RegionState& state, PageRange range, std::vector<PageRange>& out);
+  Result<Pages> take_pending(PageRange range, std::vector<PageRange>& out, bool rearm);
 
   PageRange range_;
   std::vector<std::byte*> pending_;  // pages of faults since the last collect, unsorted
@@ -141,28 +143,23 @@ bool synchronise(RingDomain& all) {
   return false;
 }
 
-Result<Pages> RingTracker::collect_pending(PageRange range, std::vector<PageRange>& out,
-                                           std::span<std::byte* const> stay_open) {
+Result<Pages> RingTracker::take_pending(PageRange range, std::vector<PageRange>& out, bool rearm) {
   std::size_t pages = 0;
   std::vector<std::byte*> outside;
-  const auto stays = [&](std::byte* page) {
-    return std::binary_search(stay_open.begin(), stay_open.end(), page);
-  };
   for (std::size_t i = 0; i < pending_.size();) {
     if (!range.contains(pending_[i])) {
       outside.push_back(pending_[i++]);
       continue;
     }
     PageRange run{pending_[i++], Pages{1}};
-    if (stays(run.base)) {
-      out.push_back(run);
-      ++pages;
-      continue;
-    }
-    while (i < pending_.size() && pending_[i] == run.end() && range.contains(pending_[i]) &&
-           !stays(pending_[i])) {
+    while (i < pending_.size() && pending_[i] == run.end() && range.contains(pending_[i])) {
       run.length = Pages{run.length.count() + 1};
       ++i;
+    }
+    if (!rearm) {
+      out.push_back(run);
+      pages += run.length.count();
+      continue;
     }
     const auto found = sys::scan_written(pagemap_descriptor(), run, true, out);
     if (!found) {
@@ -183,16 +180,17 @@ bool RingTracker::scan_is_cheaper(PageRange range) {
   return pending_.size() > 8 + range.length.count() / 1200;
 }
 
-Result<Pages> RingTracker::collect(RegionState& state, PageRange range, std::vector<PageRange>& out,
-                                   std::span<std::byte* const> stay_open) {
+// False: the ring does not, or a scan is cheaper.
+bool RingTracker::knows_all(PageRange range) {
   RingDomain& all = domain();
-  const std::lock_guard guard(all.lock);
-  // A fork()ed child, see below.
-  if (!all.ring) return ScanTracker::collect(state, range, out, stay_open);
+  if (!all.ring) return false;  // a fork()ed child, see below
   synchronise(all);
   if (changed_without_fault_.exchange(false, std::memory_order_acq_rel)) must_scan();
-  if (!scan_all_ && !scan_is_cheaper(range)) return collect_pending(range, out, stay_open);
-  const auto found = ScanTracker::collect(state, range, out, stay_open);
+  return !scan_all_ && !scan_is_cheaper(range);
+}
+
+Result<Pages> RingTracker::scan(RegionState& state, PageRange range, std::vector<PageRange>& out) {
+  const auto found = ScanTracker::collect(state, range, out);
   if (!found) {
     scan_all_ = true;
     return found;
@@ -201,6 +199,19 @@ Result<Pages> RingTracker::collect(RegionState& state, PageRange range, std::vec
   // Faults from here on are either sampled, or make the next look scan again.
   if (range == state.range) scan_all_ = false;
   return found;
+}
+
+Result<Pages> RingTracker::collect(RegionState& state, PageRange range,
+                                   std::vector<PageRange>& out) {
+  const std::lock_guard guard(domain().lock);
+  return knows_all(range) ? take_pending(range, out, true) : scan(state, range, out);
+}
+
+Result<Pages> RingTracker::find(RegionState& state, PageRange range, std::vector<PageRange>& out,
+                                bool& armed) {
+  const std::lock_guard guard(domain().lock);
+  armed = !knows_all(range);
+  return armed ? scan(state, range, out) : take_pending(range, out, false);
 }
 
 // The rings are the parent's. The child scans.

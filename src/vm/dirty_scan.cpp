@@ -66,8 +66,8 @@ Result<Pages> ScanTracker::scan_known(PageRange part, std::vector<PageRange>& ou
   return found;
 }
 
-Result<Pages> ScanTracker::collect(RegionState& state, PageRange range, std::vector<PageRange>& out,
-                                   std::span<std::byte* const>) {
+Result<Pages> ScanTracker::collect(RegionState& state, PageRange range,
+                                   std::vector<PageRange>& out) {
   if (unknown_.empty() && !all_unknown_.load(std::memory_order_acquire))
     return scan_known(range, out);
   if (all_unknown_.exchange(false, std::memory_order_acq_rel)) unknown_.assign(1, state.range);

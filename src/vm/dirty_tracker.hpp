@@ -4,7 +4,6 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
-#include <span>
 #include <vector>
 
 #include <pagetrap/core/result.hpp>
@@ -24,9 +23,14 @@ class DirtyTracker {
   virtual Outcome begin(RegionState& state) = 0;
   /// Declare `range` clean.
   virtual Outcome arm(RegionState& state, PageRange range) = 0;
-  /// `stay_open`: pages that need not be armed again.
-  virtual Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out,
-                                std::span<std::byte* const> stay_open) = 0;
+  virtual Result<Pages> collect(RegionState& state, PageRange range,
+                                std::vector<PageRange>& out) = 0;
+  /// The same, but what is found need not be armed: `armed` says whether it is.
+  virtual Result<Pages> find(RegionState& state, PageRange range, std::vector<PageRange>& out,
+                             bool& armed) {
+    armed = true;
+    return collect(state, range, out);
+  }
   /// A write-protect fault in a page of `state`. True if the tracker resolved it.
   virtual bool on_write_fault(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE = 0;
   /// `range` is about to be made writable otherwise (supplied, unprotected), and now it has been:
@@ -61,8 +65,7 @@ class ScanTracker : public DirtyTracker {
  public:
   Outcome begin(RegionState& state) override;
   Outcome arm(RegionState& state, PageRange range) override;
-  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out,
-                        std::span<std::byte* const> stay_open) override;
+  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override;
   bool on_write_fault(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE override;
   void opening(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override;
   void opened(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE override;

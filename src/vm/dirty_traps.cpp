@@ -40,8 +40,7 @@ class TrapTracker final : public DirtyTracker {
     return protect_written(state, range);
   }
 
-  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out,
-                        std::span<std::byte* const>) override {
+  Result<Pages> collect(RegionState& state, PageRange range, std::vector<PageRange>& out) override {
     std::size_t pages = 0;
     const std::size_t first = out.size();
     for (std::byte* page = range.base; page < range.end(); page += page_size()) {

@@ -183,15 +183,26 @@ Result<Done> Region::unguard(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   return as_result(remove_guard(*state_, range));
 }
 
-Result<Pages> Region::dirty(PageRange range, std::vector<PageRange>& out,
-                            std::span<std::byte* const> stay_open) {
+Result<Pages> Region::dirty(PageRange range, std::vector<PageRange>& out) {
   if (const Outcome outcome = check(state_, range, "dirty"); failed(outcome)) return outcome;
   if (state_->tracker == nullptr)
     return Error{"dirty", ENOTSUP, range, "create the region with options.dirty"};
   const std::lock_guard guard(state_->tracker->lock);
-  auto found = state_->tracker->collect(*state_, range, out, stay_open);
+  auto found = state_->tracker->collect(*state_, range, out);
   if (found) trace::note(trace::Kind::dirty, range.base, found->count());
   return found;
+}
+
+Result<Region::FoundDirty> Region::find_dirty(PageRange range, std::vector<PageRange>& out) {
+  if (const Outcome outcome = check(state_, range, "find_dirty"); failed(outcome)) return outcome;
+  if (state_->tracker == nullptr)
+    return Error{"find_dirty", ENOTSUP, range, "create the region with options.dirty"};
+  const std::lock_guard guard(state_->tracker->lock);
+  bool armed = true;
+  const auto found = state_->tracker->find(*state_, range, out, armed);
+  if (!found) return found.error();
+  trace::note(trace::Kind::dirty, range.base, found->count());
+  return FoundDirty{*found, armed};
 }
 
 Result<Done> Region::arm_dirty(PageRange range) {

@@ -162,39 +162,43 @@ TEST_P(Dirty, ArmedPagesAreCleanUntilWritten) {
   EXPECT_EQ(collect(region), none(kPages));
 }
 
-// A page that stays open is its caller's affair until it is armed; all the others are exact.
-TEST_P(Dirty, PagesMayStayOpen) {
+// What find_dirty() has left open is its caller's affair until it is armed; all else is exact.
+TEST_P(Dirty, FindingWithoutArming) {
   Region region = make(kPages);
   ASSERT_TRUE(region.valid());
   region.arm_dirty(region.range()).value();
-  const std::array<std::byte*, 2> open = {page_at(region, 5), page_at(region, 9)};
-  const auto written = [&](std::size_t also) {
-    for (std::byte* const page : open) store(region, page, also, way());
-    store(region, page_at(region, also), 1, way());
+  EXPECT_EQ(collect(region), none(kPages));
+  const auto find = [&](bool& armed) {
     std::vector<PageRange> found;
-    region.dirty(region.range(), found, open).value();
+    const auto result = region.find_dirty(region.range(), found).value();
+    armed = result.armed;
     std::vector<bool> pages = none(kPages);
+    std::size_t count = 0;
     for (const PageRange& range : found)
-      for (std::size_t i = 0; i < range.length.count(); ++i)
+      for (std::size_t i = 0; i < range.length.count(); ++i, ++count)
         pages[index_in(region, range.base) + i] = true;
+    EXPECT_EQ(result.pages.count(), count);
     return pages;
   };
-  std::vector<bool> expected = none(kPages);
-  expected[5] = expected[9] = expected[6] = true;
-  EXPECT_EQ(written(6), expected);  // the first writes to them are found
-  for (const std::size_t other : {std::size_t{4}, std::size_t{7}, kPages - 1}) {
-    std::vector<bool> pages = written(other);
-    pages[5] = pages[9] = false;  // or not
-    expected = none(kPages);
-    expected[other] = true;
-    EXPECT_EQ(pages, expected);
-  }
-  for (std::byte* const page : open) region.arm_dirty({page, Pages{1}}).value();
+  const auto write = [&](std::initializer_list<std::size_t> pages, std::uint64_t value) {
+    std::vector<bool> written = none(kPages);
+    for (const std::size_t i : pages) {
+      store(region, page_at(region, i), value, way());
+      written[i] = true;
+    }
+    return written;
+  };
+  bool armed = false;
+  std::vector<bool> expected = write({4, 5, 9}, 1);
+  EXPECT_EQ(find(armed), expected);
+  expected = write({5, 7}, 2);
+  if (!armed) expected[5] = false;
+  EXPECT_EQ(find(armed), expected);
+  for (const std::size_t i : {4, 5, 7, 9}) region.arm_dirty({page_at(region, i), Pages{1}}).value();
   EXPECT_EQ(collect(region), none(kPages));
-  store(region, open[1], 1, way());
-  expected = none(kPages);
-  expected[9] = true;
+  expected = write({4, 5, 7, 9}, 3);
   EXPECT_EQ(collect(region), expected);
+  EXPECT_EQ(collect(region), none(kPages));
 }
 
 // The ring looks at a few pages one by one, and at many by a scan: nothing may fall between.

@@ -44,9 +44,10 @@ class TrackedDetector final : public Detector {
 
   Outcome collect(std::vector<PageNumber>& out) override {
     found_.clear();
-    for (Region& segment : segments_) {
-      const auto some = segment.dirty(segment.range(), found_, addresses_);
+    for (std::size_t i = 0; i < segments_.size(); ++i) {
+      const auto some = segments_[i].find_dirty(segments_[i].range(), found_);
       if (!some) return some.error();
+      is_armed_[i] = some->armed;
     }
     for (const PageRange& range : found_)
       for (std::size_t i = 0; i < range.length.count(); ++i)
@@ -55,20 +56,17 @@ class TrackedDetector final : public Detector {
     out.insert(out.end(), open.begin(), open.end());
     return kDone;
   }
-  // Done by collect(), but for the pages that were open. What has been put back since counts as
-  // written again.
+  // Where collect() has not done it. What has been put back since counts as written again.
   Outcome rearm(std::span<const PageNumber> pages, std::span<const std::uint8_t> changed) override {
     Outcome result = kDone;
-    if (form_ != DirtyForm::ring) return result;  // a scan closes them all
+    if (form_ != DirtyForm::ring) return result;
+    std::size_t segment = 0;
     open_.update(pages, changed, [&](PageNumber page, bool was_open) {
-      if (!was_open) return;
       const PageRange range = territory_.range(page, 1);
-      for (Region& segment : segments_)
-        if (segment.range().contains(range))
-          if (const auto done = segment.arm_dirty(range); !done) result = done.error();
+      while (!segments_[segment].range().contains(range)) ++segment;  // they are in order
+      if (is_armed_[segment] && !was_open) return;
+      if (const auto done = segments_[segment].arm_dirty(range); !done) result = done.error();
     });
-    addresses_.clear();
-    for (const PageNumber page : open_.pages()) addresses_.push_back(territory_.address(page));
     return result;
   }
   [[nodiscard]] std::span<const PageNumber> open_pages() const noexcept override {
@@ -95,6 +93,7 @@ class TrackedDetector final : public Detector {
     if (region->backend() != BackendId::uffd_inline)
       return {"finding written pages", ENOTSUP, region->range(), "ring and scan need userfaultfd"};
     segments_.push_back(std::move(*region));
+    is_armed_.push_back(true);
     end_ = end;
     if (faults.empty()) return kDone;
     const auto set = segments_.back().on_fault(on_fault, this);
@@ -113,10 +112,10 @@ class TrackedDetector final : public Detector {
   DirtyForm form_;
   std::unique_ptr<Loader> loader_;
   std::vector<Region> segments_;
+  std::vector<bool> is_armed_;   // by segment: what the last collect() found there
   std::size_t end_ = kHotPages;  // of the last segment
   std::vector<PageRange> found_;
   OpenPages open_;
-  std::vector<std::byte*> addresses_;  // of what is open
 };
 
 }  // namespace
