@@ -34,6 +34,8 @@ class Loader {
 
 /// What is said of a write that no transaction is around, before the thread gets its signal.
 void report_stray(const void* address) noexcept PAGETRAP_SIGNAL_SAFE;
+/// And of a block given back to a store that it is not of.
+void report_foreign(const void* block) noexcept PAGETRAP_SIGNAL_SAFE;
 
 }  // namespace store
 }  // namespace v0

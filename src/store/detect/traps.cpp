@@ -153,9 +153,21 @@ class BarrierDetector final : public OnePiece {
     declared_.push_back(piece);
   }
   Outcome collect(std::vector<PageNumber>& out) override {
-    std::swap(declared_, collected_);
+    std::sort(declared_.begin(), declared_.end(), [](const Piece& a, const Piece& b) {
+      return a.page != b.page ? a.page < b.page : a.begin < b.begin;
+    });
+    // Each byte once, however often it was declared.
+    collected_.clear();
+    for (const Piece& piece : declared_) {
+      Piece* const last = collected_.empty() ? nullptr : &collected_.back();
+      if (last != nullptr && last->page == piece.page && piece.begin <= last->end) {
+        last->end = std::max(last->end, piece.end);
+      } else {
+        collected_.push_back(piece);
+        out.push_back(piece.page);
+      }
+    }
     declared_.clear();
-    for (const Piece& piece : collected_) out.push_back(piece.page);
     return kDone;
   }
   [[nodiscard]] std::span<const Piece> pieces() const noexcept override { return collected_; }
