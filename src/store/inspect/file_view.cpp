@@ -130,6 +130,7 @@ Outcome FileView::read_heap(StoreInfo& info) {
   }
   info.used_bytes = header_.used_pages * kPageBytes;
   info.allocated_bytes = header_.allocated_bytes;
+  info.untyped_bytes = untyped_bytes(header_);
   if (const Outcome outcome = count_free(info.free_bytes); failed(outcome)) return outcome;
   info.free_bytes *= kPageBytes;
   return read_roots(info);
@@ -171,11 +172,12 @@ Outcome FileView::read_roots(StoreInfo& info) {
       if (const Outcome outcome = read(address, bytes); failed(outcome)) return outcome;
       std::memcpy(&entry, bytes.data(), sizeof entry);
       const std::uint64_t text = address + sizeof entry;
-      if (!is_inside(text, std::uint64_t{entry.name_bytes} + entry.type_bytes))
+      const std::uint32_t type_bytes = entry.type_bytes & ~kTypedRoot;
+      if (!is_inside(text, std::uint64_t{entry.name_bytes} + type_bytes))
         return damaged("a root's name lies outside", address);
       FileRoot root;
       root.name.resize(entry.name_bytes);
-      root.type.resize(entry.type_bytes);
+      root.type.resize(type_bytes);
       Outcome outcome = read(text, std::as_writable_bytes(std::span(root.name)));
       if (!failed(outcome))
         outcome = read(text + entry.name_bytes, std::as_writable_bytes(std::span(root.type)));
