@@ -1,5 +1,5 @@
 // Where the containers of libstdc++ and their nodes have pointers, if their allocator is
-// store::Allocator: in the container itself, and in the blocks that it asks for. Never in hash
+// store::Allocator (which is passed on to containers in containers without any adaptor): in the container itself, and in the blocks that it asks for. Never in hash
 // codes, characters, or the padding of anything. tests/store/pointers_test.cpp compares all of it
 // with containers at work.
 #pragma once
@@ -9,7 +9,6 @@
 #include <functional>
 #include <list>
 #include <map>
-#include <scoped_allocator>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -27,19 +26,12 @@ namespace pagetrap {
 inline namespace v0 {
 namespace store {
 
-template <class T, class... Inner>
-struct Pointers<std::scoped_allocator_adaptor<Allocator<T>, Inner...>> : PointersAt<0> {
-  static_assert(sizeof...(Inner) == 0, "one allocator is enough: it is passed on");
-};
-
 namespace detail {
 
 template <class A>
 inline constexpr bool kIsOurs = false;
 template <class T>
 inline constexpr bool kIsOurs<Allocator<T>> = true;
-template <class T>
-inline constexpr bool kIsOurs<std::scoped_allocator_adaptor<Allocator<T>>> = true;
 
 /// Offsets of words, if the container has the size that they are meant for.
 template <class Container, std::size_t Words, std::size_t... Offsets>
