@@ -65,13 +65,20 @@ std::uint64_t random_word() noexcept {
 // character that no text has. So six letters in a string, or the end of a longer one, never look
 // like an address of a store (RelocationMode::by_value). At a multiple of the least power of two
 // that holds a store of this size, so that two of the same size meet as a whole or not at all.
-std::uint64_t random_base(std::uint64_t reserve_bytes) noexcept {
+//
+// The lower halves of all places of a store are the same. A number of 32 bits that was written over
+// half a pointer (the colour of a tree's node, in memory that is used again) looks like an address
+// together with what is left of that: then only the rest changes.
+std::uint64_t random_base(std::uint64_t reserve_bytes, std::uint64_t lower_half) noexcept {
+  constexpr std::uint64_t kHalf = std::uint64_t{1} << 32;
   constexpr std::uint64_t kFirst = std::uint64_t{0x14} << 40;
   constexpr std::uint64_t kEnd = std::uint64_t{0x20} << 40;
-  const std::uint64_t step = std::bit_ceil(reserve_bytes + 2 * kOwnBytes);
+  const std::uint64_t shift = lower_half % kHalf;
+  const std::uint64_t from = shift < kOwnBytes ? shift + kHalf : shift;
+  const std::uint64_t step = std::bit_ceil(std::max(kHalf, from + reserve_bytes + kOwnBytes));
   // A file may say that it wants more than there is: it will be told so.
   const std::uint64_t places = std::max<std::uint64_t>((kEnd - kFirst) / step, 1);
-  return kFirst + random_word() % places * step + kOwnBytes;
+  return kFirst + random_word() % places * step + from;
 }
 
 Outcome StoreState::map() {
@@ -101,7 +108,7 @@ Outcome StoreState::map_elsewhere() {
   Outcome outcome{"Store::open", EEXIST};
   for (int i = 0; i < kTries && outcome.number == EEXIST; ++i) {
     unmap();
-    const std::uint64_t base = random_base(block_.reserve_bytes);
+    const std::uint64_t base = random_base(block_.reserve_bytes, block_.base);
     const std::uint64_t apart = base > block_.base ? base - block_.base : block_.base - base;
     if (apart <= length) continue;
     if (const Outcome renewed = renew_tables(); failed(renewed)) return renewed;

@@ -14,8 +14,10 @@ namespace store {
 inline constexpr std::size_t kOwnBytes = std::size_t{2} << 20;
 
 std::uint64_t random_word() noexcept;
-/// For a store's data, with kOwnBytes in front of them.
-std::uint64_t random_base(std::uint64_t reserve_bytes) noexcept;
+/// For a store's data, with kOwnBytes in front of them. Its lower 32 bits are those of
+/// `lower_half`.
+std::uint64_t random_base(std::uint64_t reserve_bytes,
+                          std::uint64_t lower_half = kOwnBytes) noexcept;
 
 }  // namespace store
 }  // namespace v0

@@ -334,6 +334,8 @@ TEST(Places, NoTextLooksLikeOne) {
       EXPECT_EQ(base % kOwnBytes, 0U);
       EXPECT_GE((base - kOwnBytes) >> 40, 0x14U);
       EXPECT_LE((base + reserve) >> 40, 0x1fU);
+      EXPECT_EQ(base % 4_GiB, kOwnBytes);
+      EXPECT_EQ(random_base(reserve, 0x1234'5678'9abc'd000) % 4_GiB, 0x9abc'd000U);
     }
   }
 }
