@@ -8,6 +8,7 @@ Questions store_questions() {
   add_store_costs(questions);
   add_store_reads(questions);
   add_store_opening(questions);
+  add_store_relocation(questions);
   return questions;
 }
 
