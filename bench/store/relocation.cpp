@@ -4,6 +4,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <exception>
+
 #include <pagetrap/store/containers.hpp>
 #include <pagetrap/store/inspect.hpp>
 
@@ -72,7 +75,8 @@ double in_a_process(Report& report, Work&& work) {
     double took = -1;
     try {
       took = work();
-    } catch (...) {
+    } catch (const std::exception& wrong) {
+      std::fprintf(stderr, "store.relocate_1g: %s\n", wrong.what());
     }
     // The file stays as it was found.
     _exit(took >= 0 && write(ends[1], &took, sizeof took) == sizeof took ? 0 : 1);
@@ -96,9 +100,8 @@ void measure(const Effort& effort, Report& report) {
     load(path, bytes / kRecordBytes);
     return 0.0;
   });
-  const auto file = store::StoreFile::open(path);
-  report.check(static_cast<bool>(file), "the store's file");
-  const std::uint64_t base = file->info().base;
+  // Closed again: it has the file's lock.
+  const std::uint64_t base = store::StoreFile::open(path).value().info().base;
   // The first round warms the page cache.
   for (int i = -1; i < (effort.quick ? 5 : 7); ++i) {
     double took[2];

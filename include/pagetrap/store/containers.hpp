@@ -1,7 +1,7 @@
 // Where the containers of libstdc++ and their nodes have pointers, if their allocator is
-// store::Allocator (which is passed on to containers in containers without any adaptor): in the container itself, and in the blocks that it asks for. Never in hash
-// codes, characters, or the padding of anything. tests/store/pointers_test.cpp compares all of it
-// with containers at work.
+// store::Allocator (which is passed on to containers in containers without any adaptor): in the
+// container itself, and in the blocks that it asks for. Never in hash codes, characters, or the
+// padding of anything. tests/store/pointers_test.cpp compares all of it with containers at work.
 #pragma once
 
 #include <deque>

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "store/format/superblock.hpp"
+#include "store/heap/pointer_map.hpp"
 #include "store/log/recovery.hpp"
 
 namespace pagetrap {
@@ -223,10 +224,59 @@ Outcome FileView::verify_heap() {
               read(block, std::as_writable_bytes(std::span(&next, std::size_t{1})));
           failed(outcome))
         return outcome;
+      if (const Outcome outcome = verify_pointer(block); failed(outcome)) return outcome;
       block = next;
     }
   }
+  return verify_map();
+}
+
+// In the pointer map, if there is one.
+Outcome FileView::verify_pointer(std::uint64_t address) noexcept {
+  if (header_.map_directory == 0) return kDone;
+  std::uint64_t marks = 0;
+  if (const Outcome outcome = read_marks(address, marks); failed(outcome)) return outcome;
+  return (marks >> ((address - block_.base) / 8 % 64) & 1) != 0
+             ? kDone
+             : damaged("a pointer of the heap is not in the pointer map", address);
+}
+
+Outcome FileView::verify_map() {
+  if (header_.map_directory == 0) return kDone;
+  if (header_.map_covered != (header_.used_pages + kMappedPages - 1) / kMappedPages)
+    return damaged("the pointer map has another length", block_.base);
+  for (std::uint64_t chunk = 0; chunk < header_.map_covered; ++chunk) {
+    std::uint64_t marks = 0;
+    const std::uint64_t address = block_.base + chunk * kMappedPages * kPageBytes;
+    if (const Outcome outcome = read_marks(address, marks); failed(outcome)) return outcome;
+  }
   return kDone;
+}
+
+Outcome FileView::read_table(std::uint64_t page, std::uint64_t index, PageNumber& table) noexcept {
+  const std::uint64_t address = block_.base + page * kPageBytes + index * sizeof table;
+  if (!is_inside(address, sizeof table))
+    return damaged("the pointer map lies outside", block_.base);
+  if (const Outcome outcome =
+          read(address, std::as_writable_bytes(std::span(&table, std::size_t{1})));
+      failed(outcome))
+    return outcome;
+  if (table < kHotPages || table >= header_.used_pages)
+    return damaged("a page of the pointer map lies outside", address);
+  return kDone;
+}
+
+Outcome FileView::read_marks(std::uint64_t address, std::uint64_t& marks) noexcept {
+  const std::uint64_t page = (address - block_.base) / kPageBytes;
+  const std::uint64_t chunk = page / kMappedPages;
+  PageNumber leaf = 0;
+  PageNumber table = 0;
+  Outcome outcome = read_table(header_.map_directory, chunk / kLeafEntries, leaf);
+  if (!failed(outcome)) outcome = read_table(leaf, chunk % kLeafEntries, table);
+  if (failed(outcome)) return outcome;
+  const std::uint64_t bit = (address - block_.base) / 8 % (kMappedPages * kWordsOfPage);
+  return read(block_.base + std::uint64_t{table} * kPageBytes + bit / 64 * sizeof marks,
+              std::as_writable_bytes(std::span(&marks, std::size_t{1})));
 }
 
 }  // namespace store
