@@ -9,6 +9,18 @@ namespace {
 
 using namespace typed;
 
+struct alignas(32) Wide {
+  char letter = 'w';
+  Wide* self = nullptr;
+};
+
+}  // namespace
+
+template <>
+struct Pointers<Wide> : Members<&Wide::letter, &Wide::self> {};
+
+namespace {
+
 // Counted at compile time where that is possible.
 static_assert(Described<Person> && Described<World> && Described<Vector<World*>>);
 static_assert(!Described<std::string> && !Described<std::pmr::vector<int>>);
@@ -146,6 +158,24 @@ TEST_F(Layouts, Deques) {
   using Deque = std::deque<Person, Allocator<Person>>;
   expect_exact<Deque>(70, [](Deque& deque) {
     for (int i = 0; i < 60; ++i) deque.emplace_back().next = &deque.front();
+  });
+}
+
+TEST_F(Layouts, NodesOfAlignedValues) {
+  using Aligned = std::map<char, Wide, std::less<>, Allocator<std::pair<const char, Wide>>>;
+  expect_exact<Aligned>(100, [](Aligned& map) {
+    for (char i = 0; i < 20; ++i) map[i].self = &map[i];
+  });
+}
+TEST_F(Layouts, HashNodesOfAlignedValues) {
+  expect_exact<Table<char, Wide>>(40, [](Table<char, Wide>& table) {
+    table.reserve(50);
+    for (char i = 0; i < 20; ++i) table[i].self = &table[i];
+  });
+}
+TEST_F(Layouts, ListNodesOfAlignedValues) {
+  expect_exact<List<Wide>>(60, [](List<Wide>& list) {
+    for (int i = 0; i < 20; ++i) list.emplace_back().self = &list.back();
   });
 }
 

@@ -9,8 +9,8 @@
 
 #include <pagetrap/store/inspect.hpp>
 
-#include "store/disks.hpp"
-#include "store/format/checksum.hpp"
+#include "store/disk/file_disk.hpp"
+#include "store/format/superblock.hpp"
 #include "store/typed.hpp"
 
 namespace pagetrap::store {
@@ -323,8 +323,80 @@ TEST_P(Relocated, AStoreCanBeMadeAndMigratedElsewhere) {
   EXPECT_EQ(*store.root<List<long>>("list").value(), (List<long>{1, 2, 3}));
 }
 
+// Nobody looks for what is written: the heap announces what it does to its map.
+TEST(RelocatedBarrier, TheMapIsAnnounced) {
+  Folder folder;
+  const std::string path = folder.file("a.store");
+  StoreOptions options = small_store(Detect::barrier);
+  std::uint64_t home = 0;
+  using Block = std::array<Person*, 60>;
+  for (const int where : {0, 1, 2, 1}) {
+    std::optional<Occupied> occupied;
+    if (where == 1) occupied.emplace(home);
+    OPEN_OR_SKIP(store, path, options);
+    EXPECT_EQ(store.relocated(), where == 1);
+    if (where == 0) home = reinterpret_cast<std::uintptr_t>(store.range().base);
+    auto& slots = *store.root<Block>("slots").value();
+    for (Person* const person : slots) {
+      const bool good = person == nullptr ||
+                        (store.contains(person) && person->age == 7 && person->next == person);
+      EXPECT_TRUE(good) << person;
+    }
+    EXPECT_OK(store.transaction([&](Transaction& transaction) {
+      auto people = store.typed_allocator<Person>();
+      transaction.write(&slots, sizeof slots);
+      for (Person*& person : slots) {
+        if (person != nullptr) people.deallocate(person, 1);
+        person = store.make<Person>();
+        person->next = person;
+        person->age = 7;
+      }
+      // Large enough for pages of its own, and tables that were a program's before.
+      auto numbers = store.typed_allocator<std::uint64_t>();
+      numbers.deallocate(numbers.allocate(200'000), 200'000);
+    }));
+    if (where == 1) EXPECT_OK(store.checkpoint());
+    EXPECT_EQ(store.statistics().untyped_bytes, 0U);
+    StoreState::of(store).abandon_file();
+  }
+  auto file = StoreFile::open(path);
+  ASSERT_TRUE(file) << describe(file.error());
+  EXPECT_OK(file->verify());
+}
+
 INSTANTIATE_TEST_SUITE_P(Detectors, Relocated,
                          ::testing::Values(Detect::traps, Detect::ring, Detect::scan), detect_name);
+
+// Made by a program of before there were maps: read, and from then on of this version.
+TEST(Versions, AFileOfVersion1) {
+  Folder folder;
+  const std::string path = folder.file("a.store");
+  using Plain = std::pmr::vector<int>;
+  const auto version = [&] {
+    return read_superblock(*FileDisk::open(path, FileUse::existing).value()).value().block.version;
+  };
+  {
+    auto store = Store::open(path, small_store()).value();
+    store.root<Plain>("plain").value();
+  }
+  EXPECT_EQ(version(), 2U);
+  {
+    auto disk = FileDisk::open(path, FileUse::existing).value();
+    Superblock block = read_superblock(*disk).value().block;
+    block.version = 1;
+    EXPECT_FALSE(failed(write_superblock(*disk, block)));
+  }
+  EXPECT_TRUE(StoreFile::open(path).value().verify());
+  { auto looked_at = Store::open(path, small_store()).value(); }
+  EXPECT_EQ(version(), 1U);
+  {
+    auto store = Store::open(path, small_store()).value();
+    auto& plain = *store.root<Plain>("plain").value();
+    EXPECT_OK(store.transaction([&] { plain.push_back(1); }));
+    StoreState::of(store).abandon_file();
+  }
+  EXPECT_EQ(version(), 2U);
+}
 
 // Addresses chosen by chance: their sixth byte is a control character.
 TEST(Places, NoTextLooksLikeOne) {

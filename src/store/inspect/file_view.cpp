@@ -269,13 +269,15 @@ Outcome FileView::read_table(std::uint64_t page, std::uint64_t index, PageNumber
 Outcome FileView::read_marks(std::uint64_t address, std::uint64_t& marks) noexcept {
   const std::uint64_t page = (address - block_.base) / kPageBytes;
   const std::uint64_t chunk = page / kMappedPages;
-  PageNumber leaf = 0;
-  PageNumber table = 0;
-  Outcome outcome = read_table(header_.map_directory, chunk / kLeafEntries, leaf);
-  if (!failed(outcome)) outcome = read_table(leaf, chunk % kLeafEntries, table);
-  if (failed(outcome)) return outcome;
+  if (chunk != last_chunk_) {
+    PageNumber leaf = 0;
+    Outcome outcome = read_table(header_.map_directory, chunk / kLeafEntries, leaf);
+    if (!failed(outcome)) outcome = read_table(leaf, chunk % kLeafEntries, last_table_);
+    if (failed(outcome)) return outcome;
+    last_chunk_ = chunk;
+  }
   const std::uint64_t bit = (address - block_.base) / 8 % (kMappedPages * kWordsOfPage);
-  return read(block_.base + std::uint64_t{table} * kPageBytes + bit / 64 * sizeof marks,
+  return read(block_.base + std::uint64_t{last_table_} * kPageBytes + bit / 64 * sizeof marks,
               std::as_writable_bytes(std::span(&marks, std::size_t{1})));
 }
 

@@ -70,6 +70,8 @@ class FileView {
   Superblock block_;
   std::unique_ptr<CommittedPages> committed_;
   HeapHeader header_;
+  std::uint64_t last_chunk_ = ~std::uint64_t{0};  // that read_marks() looked for
+  PageNumber last_table_ = 0;
   std::uint64_t stored_pages_ = 0;
   std::vector<bool> idle_;  // by page
 };
