@@ -163,7 +163,7 @@ TEST_F(Layouts, Deques) {
 
 TEST_F(Layouts, NodesOfAlignedValues) {
   using Aligned = std::map<char, Wide, std::less<>, Allocator<std::pair<const char, Wide>>>;
-  expect_exact<Aligned>(100, [](Aligned& map) {
+  expect_exact<Aligned>(60, [](Aligned& map) {
     for (char i = 0; i < 20; ++i) map[i].self = &map[i];
   });
 }
