@@ -9,6 +9,7 @@ Questions store_questions() {
   add_store_reads(questions);
   add_store_opening(questions);
   add_store_detection(questions);
+  add_store_relocation(questions);
   return questions;
 }
 

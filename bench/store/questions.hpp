@@ -17,5 +17,6 @@ void add_store_costs(Questions& questions);
 void add_store_reads(Questions& questions);
 void add_store_opening(Questions& questions);
 void add_store_detection(Questions& questions);
+void add_store_relocation(Questions& questions);
 
 }  // namespace pagetrap::bench

@@ -130,13 +130,23 @@ std::size_t Checkpoint::next_batch(std::span<const PageNumber> rest) {
 Outcome Checkpoint::copy(std::span<const PageNumber> batch) {
   entries_.clear();
   batch_pages_ = batch.size();
-  for (const PageNumber page : batch)
+  PageForms* const forms = pages_.forms();
+  for (const PageNumber page : batch) {
+    std::unique_lock<std::mutex> guard;
+    // RACE what is loaded has the form that the map says, which commits change.
+    if (forms != nullptr) guard = std::unique_lock(pages_.changed_lock());
     if (const Outcome outcome = pages_.materialise(page); failed(outcome)) return outcome;
+  }
   for (std::size_t done = 0; done < batch.size(); done += kCopyAtOnce) {
     const std::lock_guard guard(pages_.changed_lock());
     const std::size_t end = std::min(done + kCopyAtOnce, batch.size());
-    for (std::size_t i = done; i < end; ++i)
+    for (std::size_t i = done; i < end; ++i) {
       std::memcpy(staged(i), pages_.image(batch[i]), kPageBytes);
+      // Here, while the map is that of the same commit.
+      if (forms == nullptr) continue;
+      if (const Outcome outcome = forms->exchange(batch[i], staged(i)); failed(outcome))
+        return outcome;
+    }
   }
   for (const PageNumber page : batch)
     entries_.push_back({offset_of_page(pages_.data_offset(), page), 0});

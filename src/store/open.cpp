@@ -1,5 +1,4 @@
-// Opening a store: recovery, mapping, the heap.
-#include <sys/random.h>
+// Opening a store: recovery, the heap. Where it is mapped: place.cpp.
 #include <time.h>
 #include <unistd.h>
 
@@ -11,7 +10,7 @@
 
 #include "store/format/superblock.hpp"
 #include "store/log/recovery.hpp"
-#include "store/resource.hpp"
+#include "store/place.hpp"
 #include "store/store_state.hpp"
 
 namespace pagetrap {
@@ -22,27 +21,6 @@ namespace {
 constexpr std::size_t kLeastLog = std::size_t{128} << 10;
 constexpr std::size_t kMostReserve = std::size_t{1} << 40;
 constexpr std::size_t kWhole = kGroupPages * kPageBytes;  // reserves are multiples of a group
-
-std::uint64_t random_word() noexcept {
-  std::uint64_t word = 0;
-  // Where the kernel has no random numbers (it always has), the clock: two stores made at the same
-  // nanosecond would want the same address, which is an error that says so.
-  if (::getrandom(&word, sizeof word, 0) != sizeof word) {
-    timespec now{};
-    ::clock_gettime(CLOCK_REALTIME, &now);
-    word = static_cast<std::uint64_t>(now.tv_nsec) * 0x9e37'79b9'7f4a'7c15;
-  }
-  return word;
-}
-
-// A multiple of 64 GiB between 20 and 64 TiB, where neither programs, their libraries and stacks
-// nor the tables of sanitizers lie.
-std::uint64_t random_base() noexcept {
-  constexpr std::uint64_t kStep = std::uint64_t{64} << 30;
-  constexpr std::uint64_t kFirst = 320;
-  constexpr std::uint64_t kPlaces = 1024 - kFirst;
-  return (kFirst + random_word() % kPlaces) * kStep + kOwnBytes;
-}
 
 std::int64_t now_ns() noexcept {
   timespec now{};
@@ -64,14 +42,6 @@ Outcome check(const StoreOptions& options) {
   return kDone;
 }
 
-Outcome taken(Error error) {
-  if (error.number == EEXIST)
-    error.remedy =
-        "the store's addresses are in use in this process, maybe by another store: its "
-        "pointers are good nowhere else";
-  return error;
-}
-
 }  // namespace
 
 Outcome StoreState::format(Disk& disk, const StoreOptions& options, std::size_t staged) {
@@ -80,9 +50,9 @@ Outcome StoreState::format(Disk& disk, const StoreOptions& options, std::size_t 
   block.log_unit = static_cast<std::uint32_t>(disk.unit());
   block.seed = random_word();
   block.generation = 1;
-  block.base = options.address != nullptr ? reinterpret_cast<std::uintptr_t>(options.address)
-                                          : random_base();
   block.reserve_bytes = (options.reserve_bytes + kWhole - 1) / kWhole * kWhole;
+  block.base = options.address != nullptr ? reinterpret_cast<std::uintptr_t>(options.address)
+                                          : random_base(block.reserve_bytes);
   block.staging_offset = kStagingOffset;
   block.staging_bytes = staging_bytes(staged);
   block.log_offset = kStagingOffset + block.staging_bytes;
@@ -155,70 +125,12 @@ Outcome StoreState::recover() {
   block_.epoch = log->newest_epoch + 1;
   block_.generation += 1;
   block_.flags = 0;
+  block_.version = kVersion;  // what is written from now on only this one understands
   log_->begin(block_.log_start, log->next, static_cast<std::uint32_t>(block_.epoch));
   auto checkpoint = Checkpoint::create(*disk_, *log_, *committed_, block_);
   if (!checkpoint) return checkpoint.error();
   checkpoint_ = std::move(*checkpoint);
   return kDone;
-}
-
-Outcome StoreState::map() {
-  sys::Mapping::Request request;
-  request.size_bytes = kPageBytes;
-  request.prot = PROT_READ | PROT_WRITE;
-  request.flags = MAP_PRIVATE | MAP_ANONYMOUS;
-  request.address = reinterpret_cast<void*>(block_.base - kOwnBytes);
-  auto own = sys::Mapping::create(request);
-  if (!own) return taken(own.error());
-  own_ = std::move(*own);
-  sys::name_mapping(own_.range(), "pagetrap store: own");
-  request.size_bytes = kHotPages * kPageBytes;
-  request.address = reinterpret_cast<void*>(block_.base);
-  auto hot = sys::Mapping::create(request);
-  if (!hot) return taken(hot.error());
-  hot_ = std::move(*hot);
-  sys::name_mapping(hot_.range(), "pagetrap store: heap");
-  for (const PageRange range : {own_.range(), hot_.range()})
-    if (::madvise(range.base, range.size_bytes(), MADV_DONTFORK) != 0)
-      return {"madvise", errno, range};
-  for (PageNumber page = 0; page < kHotPages; ++page) {
-    if (const Outcome outcome = committed_->materialise(page); failed(outcome)) return outcome;
-    std::memcpy(hot_.data() + page * kPageBytes, committed_->image(page), kPageBytes);
-  }
-  new (own_.data()) Resource(*this);
-  return make_detector(stored_pages_);
-}
-
-Outcome StoreState::make_detector(std::size_t stored_pages) {
-  const Territory territory{reinterpret_cast<std::byte*>(block_.base),
-                            block_.reserve_bytes / kPageBytes, committed_.get()};
-  const auto make = [&]() -> Result<std::unique_ptr<Detector>> {
-    switch (options_.detect) {
-      case Detect::ring:
-        return make_tracked_detector(territory, DirtyForm::ring, stored_pages);
-      case Detect::scan:
-        return make_tracked_detector(territory, DirtyForm::scan, stored_pages);
-      case Detect::barrier:
-        return make_barrier_detector(territory);
-      case Detect::traps:
-        return make_trap_detector(territory);
-      case Detect::best:
-        break;
-    }
-    // Two thirds of the cost of traps; needs Linux 6.7 and perf events.
-    auto ring = make_tracked_detector(territory, DirtyForm::ring, stored_pages);
-    return ring || ring.error().number == EEXIST ? std::move(ring) : make_trap_detector(territory);
-  };
-  auto detector = make();
-  if (!detector) return taken(detector.error());
-  detector_ = std::move(*detector);
-  if (options_.detect == Detect::barrier) heap_.set_announce(announce, this);
-  return kDone;
-}
-
-// Pages of the store are declared without an error: the header's range says so.
-void StoreState::announce(void* self, const void* place, std::size_t bytes) noexcept {
-  static_cast<void>(static_cast<StoreState*>(self)->declare(place, bytes));
 }
 
 Outcome StoreState::load_heap() {

@@ -1,5 +1,5 @@
-// Resource: the std::pmr::memory_resource of a store. Lives in front of the data, so that its
-// address is the same in every process, and is made anew in each.
+// What lies in front of the data, so that its address is the same in every process, and is made
+// anew in each: the std::pmr::memory_resource of a store, and its TypedMemory.
 #pragma once
 
 #include <memory_resource>
@@ -19,14 +19,20 @@ class Resource final : public std::pmr::memory_resource {
     return state_->allocate(size, alignment);
   }
   void do_deallocate(void* block, std::size_t size, std::size_t alignment) override {
-    state_->deallocate(block, size, alignment);
+    state_->deallocate(block, size, alignment, false);
   }
   [[nodiscard]] bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
     return this == &other;
   }
   StoreState* state_;
 };
-static_assert(sizeof(Resource) <= kPageBytes);
+
+struct OwnPage {
+  explicit OwnPage(StoreState& state) noexcept : resource(state), typed(state) {}
+  Resource resource;
+  alignas(64) TypedMemory typed;
+};
+static_assert(sizeof(OwnPage) <= kPageBytes);
 
 }  // namespace store
 }  // namespace v0

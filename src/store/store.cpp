@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -121,18 +122,20 @@ Result<void*> Store::find_root(std::string_view name, const TypeMark& mark) cons
   return root->object;
 }
 
-void Store::set_root(std::string_view name, const TypeMark& mark, void* object) {
-  Heap& heap = state_->heap();
-  RootEntry* root = heap.find_root(name);
-  if (root != nullptr) {
-    heap.remove_root(name);
-    if (object == nullptr) return;
-  }
-  root = heap.add_root(name, mark.name);
+void Store::set_root(std::string_view name, const TypeMark& mark, void* object, bool typed) {
+  RootEntry* const root = state_->heap().add_root(name, mark.name);
   if (root == nullptr) throw std::bad_alloc();
+  if (typed) root->type_bytes |= kTypedRoot;
   root->object = object;
   root->object_bytes = mark.size;
   root->fingerprint = fingerprint(mark);
+}
+
+bool Store::remove_root(std::string_view name) {
+  Heap& heap = state_->heap();
+  const bool typed = (heap.find_root(name)->type_bytes & kTypedRoot) != 0;
+  heap.remove_root(name);
+  return typed;
 }
 
 std::vector<Root> Store::roots() const {
@@ -150,6 +153,15 @@ std::vector<Root> Store::roots() const {
 std::pmr::memory_resource* Store::resource() const noexcept {
   return state_ == nullptr ? std::pmr::null_memory_resource() : state_->resource();
 }
+TypedMemory* Store::typed_memory() const noexcept {
+  return state_ == nullptr ? nullptr : state_->typed_memory();
+}
+void Store::note_typed(const void* object) { state_->typed_objects().push_back(object); }
+bool Store::is_typed(const void* object) const noexcept {
+  const auto& all = state_->typed_objects();
+  return std::find(all.begin(), all.end(), object) != all.end();
+}
+bool Store::relocated() const noexcept { return state_ != nullptr && state_->relocated(); }
 bool Store::in_transaction() const noexcept {
   return state_ != nullptr && state_->in_transaction();
 }
@@ -162,6 +174,14 @@ StoreStatistics Store::statistics() const {
 
 Result<Done> Store::prepare(void* address, std::size_t length) {
   return as_result(state_ == nullptr ? kMovedFrom : state_->prepare(address, length));
+}
+
+void* TypedMemory::allocate(std::size_t size, std::size_t alignment, const TypeMap& map) {
+  return state_->allocate(size, alignment, &map);
+}
+
+void TypedMemory::deallocate(void* block, std::size_t size, std::size_t alignment) noexcept {
+  state_->deallocate(block, size, alignment, true);
 }
 
 void Transaction::write(const void* address, std::size_t length) {

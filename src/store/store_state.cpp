@@ -5,6 +5,7 @@
 #include <new>
 
 #include "store/detect/loading.hpp"
+#include "store/resource.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -31,7 +32,7 @@ void StoreState::abandon_file() noexcept {
 }
 
 PageRange StoreState::range() const noexcept {
-  return {reinterpret_cast<std::byte*>(block_.base), Pages{block_.reserve_bytes / kPageBytes}};
+  return {base_, Pages{block_.reserve_bytes / kPageBytes}};
 }
 
 std::size_t StoreState::used_bytes() const noexcept {
@@ -39,28 +40,45 @@ std::size_t StoreState::used_bytes() const noexcept {
 }
 
 std::pmr::memory_resource* StoreState::resource() const noexcept {
-  return std::launder(reinterpret_cast<std::pmr::memory_resource*>(own_.data()));
+  return &std::launder(reinterpret_cast<OwnPage*>(own_.data()))->resource;
+}
+
+TypedMemory* StoreState::typed_memory() const noexcept {
+  return &std::launder(reinterpret_cast<OwnPage*>(own_.data()))->typed;
+}
+
+// Pages that are used for the first time can be touched, or they are not handed out.
+bool StoreState::grow(void* self, std::size_t used) noexcept {
+  auto& store = *static_cast<StoreState*>(self);
+  if (used <= store.grown_pages_) return true;
+  try {
+    store.refusal_ = store.detector_->grow(used);
+  } catch (const std::bad_alloc&) {
+    store.refusal_ = {"growing a store", ENOMEM};
+  }
+  if (failed(store.refusal_)) return false;
+  store.grown_pages_ = used;
+  return true;
 }
 
 // A bad_alloc like any other when the reserve is used up. Outside a transaction nothing may change.
-void* StoreState::allocate(std::size_t size, std::size_t alignment) {
+void* StoreState::allocate(std::size_t size, std::size_t alignment, const TypeMap* type) {
   if (const Outcome outcome = check_process(); failed(outcome)) throw SystemError(outcome);
   if (!in_transaction())
     throw SystemError(Error{"allocation in a store", EPERM, {}, "outside a transaction"});
-  void* const block = heap_.allocate(size, alignment);
+  refusal_ = kDone;
+  void* const block = type != nullptr ? heap_.allocate_typed(size, alignment, *type)
+                                      : heap_.allocate(size, alignment);
+  if (failed(refusal_)) throw SystemError(refusal_);
   if (block == nullptr) throw std::bad_alloc();
-  const std::size_t used = heap_.header().used_pages;
-  if (used > grown_pages_) {
-    if (const Outcome outcome = detector_->grow(used); failed(outcome)) throw SystemError(outcome);
-    grown_pages_ = used;
-  }
   // With a barrier, what is new need not be announced by the program.
   if (options_.detect == Detect::barrier)
     if (const Outcome outcome = declare(block, size); failed(outcome)) throw SystemError(outcome);
   return block;
 }
 
-void StoreState::deallocate(void* block, std::size_t size, std::size_t alignment) noexcept {
+void StoreState::deallocate(void* block, std::size_t size, std::size_t alignment,
+                            bool typed) noexcept {
   // Outside a transaction it would become part of another thread's: the block stays as it is.
   if (!in_transaction() || failed(check_process())) {
     report_stray(block);
@@ -73,6 +91,7 @@ void StoreState::deallocate(void* block, std::size_t size, std::size_t alignment
     report_foreign(block);
     return;
   }
+  if (typed) return heap_.deallocate_typed(block, size, alignment);
   heap_.deallocate(block, size, alignment);
 }
 
@@ -120,6 +139,8 @@ StoreStatistics StoreState::statistics() {
   now.image_bytes = committed_->image_pages() * kPageBytes;
   now.used_bytes = used_bytes();
   now.allocated_bytes = heap_.header().allocated_bytes;
+  now.untyped_bytes = untyped_bytes(heap_.header());
+  now.relocated = relocated();
   now.detector = detector_->name();
   return now;
 }

@@ -14,21 +14,20 @@
 
 #include <pagetrap/store/store.hpp>
 
+#include "store/check/stray_pointers.hpp"
 #include "store/checkpoint.hpp"
 #include "store/detect/detector.hpp"
 #include "store/disk/disk.hpp"
 #include "store/heap/heap.hpp"
 #include "store/log/log.hpp"
 #include "store/pages/committed_pages.hpp"
+#include "store/place.hpp"
+#include "store/relocation/forms.hpp"
 #include "sys/mapping.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace store {
-
-/// In front of the data lie 2 MiB that are the process's own: the memory_resource is there, since
-/// its virtual function table has another address in every process.
-inline constexpr std::size_t kOwnBytes = std::size_t{2} << 20;
 
 class StoreState {
  public:
@@ -62,9 +61,13 @@ class StoreState {
   Outcome prepare(void* address, std::size_t length);
   std::shared_mutex& access() noexcept { return access_; }
 
-  void* allocate(std::size_t size, std::size_t alignment);
-  void deallocate(void* block, std::size_t size, std::size_t alignment) noexcept;
+  void* allocate(std::size_t size, std::size_t alignment, const TypeMap* type = nullptr);
+  void deallocate(void* block, std::size_t size, std::size_t alignment, bool typed) noexcept;
   [[nodiscard]] std::pmr::memory_resource* resource() const noexcept;
+  [[nodiscard]] TypedMemory* typed_memory() const noexcept;
+  /// Made by the running transaction.
+  [[nodiscard]] std::vector<const void*>& typed_objects() noexcept { return typed_objects_; }
+  [[nodiscard]] bool relocated() const noexcept { return forms_ != nullptr; }
   [[nodiscard]] Heap& heap() noexcept { return heap_; }
   [[nodiscard]] PageRange range() const noexcept;
   [[nodiscard]] std::size_t used_bytes() const noexcept;
@@ -82,16 +85,32 @@ class StoreState {
       : disk_(std::move(disk)),
         options_(options),
         block_(block),
-        heap_(reinterpret_cast<std::byte*>(block.base), block.reserve_bytes / kPageBytes) {}
+        heap_(nullptr, block.reserve_bytes / kPageBytes) {}
 
   // open.cpp
   Outcome recover();
-  Outcome map();
-  Outcome make_detector(std::size_t stored_pages);
   Outcome load_heap();
+
+  // place.cpp
+  Outcome map();
+  Outcome map_at(std::uint64_t base);
+  Outcome map_parts();
+  Outcome map_elsewhere();
+  Outcome renew_tables();
+  void unmap() noexcept;
+  Outcome make_detector(std::size_t stored_pages);
   static void announce(void* self, const void* place, std::size_t bytes) noexcept;
+  static bool grow(void* self, std::size_t used) noexcept;
+
+  // words.cpp
+  Outcome add_retyped();
+  Outcome check_pointers();
+  const std::vector<std::byte>& payload_for_file();
 
   // transaction.cpp
+  [[nodiscard]] std::byte* live(PageNumber page) const noexcept {
+    return base_ + std::size_t{page} * kPageBytes;
+  }
   Outcome check_usable() const;
   std::shared_lock<std::shared_mutex> read_unless_writing();
   Outcome find_strays();
@@ -111,12 +130,15 @@ class StoreState {
 
   std::unique_ptr<Disk> disk_;
   const StoreOptions options_;
-  Superblock block_;  // as it was opened
+  Superblock block_;           // as it was opened
+  std::byte* base_ = nullptr;  // of the data, here
   Heap heap_;
   std::unique_ptr<Log> log_;
   std::unique_ptr<CommittedPages> committed_;
-  sys::Mapping own_;  // in front of the data
-  sys::Mapping hot_;  // the header's pages
+  Tables tables_;                 // for those who look at words, else empty
+  std::unique_ptr<Forms> forms_;  // only if it is not where the file says
+  sys::Mapping own_;              // in front of the data
+  sys::Mapping hot_;              // the header's pages
   std::unique_ptr<Detector> detector_;
   std::unique_ptr<Checkpoint> checkpoint_;
   PendingRuns pending_;
@@ -132,6 +154,11 @@ class StoreState {
   std::vector<PageNumber> pages_;  // collected
   std::vector<std::uint8_t> changed_;
   std::vector<std::byte> payload_;
+  std::vector<std::byte> file_payload_;  // the same, as the log has it
+  Retyped retyped_;
+  std::vector<const void*> typed_objects_;
+  Outcome refusal_{};             // why the last growth was
+  StrayPointers stray_pointers_;  // for check_pointers()
   struct Undo {
     std::uint64_t end = 0;
     std::vector<std::byte> payload;  // what was there before

@@ -19,10 +19,6 @@ constexpr std::size_t kWriteBehind = std::size_t{1} << 20;
 
 Outcome no_memory() noexcept { return {"transaction", ENOMEM, {}, "for what has changed"}; }
 
-std::byte* live(const Superblock& block, PageNumber page) noexcept {
-  return reinterpret_cast<std::byte*>(block.base) + std::size_t{page} * kPageBytes;
-}
-
 }  // namespace
 
 bool StoreState::in_transaction() const noexcept {
@@ -61,6 +57,8 @@ Outcome StoreState::begin() {
 }
 
 void StoreState::leave() noexcept {
+  retyped_.clear();
+  typed_objects_.clear();
   detector_->set_writer(nullptr);
   writer_.store(nullptr, std::memory_order_release);
   access_.unlock();
@@ -86,8 +84,8 @@ Outcome StoreState::find_strays() {
   std::uint64_t strays = 0;
   for (const PageNumber page : pages_) {
     if (const Outcome outcome = committed_->materialise(page); failed(outcome)) return outcome;
-    if (std::memcmp(committed_->image(page), live(block_, page), kPageBytes) == 0) continue;
-    report_stray(live(block_, page));
+    if (std::memcmp(committed_->image(page), live(page), kPageBytes) == 0) continue;
+    report_stray(live(page));
     ++strays;
   }
   statistics_.strays += strays;
@@ -98,8 +96,8 @@ Outcome StoreState::find_strays() {
 Outcome StoreState::put_back(std::span<const PageNumber> pages) {
   for (const PageNumber page : pages) {
     if (const Outcome outcome = committed_->materialise(page); failed(outcome)) return outcome;
-    if (std::memcmp(live(block_, page), committed_->image(page), kPageBytes) != 0)
-      std::memcpy(live(block_, page), committed_->image(page), kPageBytes);
+    if (std::memcmp(live(page), committed_->image(page), kPageBytes) != 0)
+      std::memcpy(live(page), committed_->image(page), kPageBytes);
   }
   std::vector<PageNumber> touched;
   if (const Outcome outcome = detector_->collect(touched); failed(outcome)) return outcome;
@@ -150,8 +148,8 @@ Outcome StoreState::compare() {
   payload_.clear();
   changed_.assign(pages_.size(), 0);
   const auto compare_piece = [&](const Piece& piece) {
-    return diff_page(piece.page, committed_->image(piece.page), live(block_, piece.page),
-                     piece.begin, piece.end, payload_);
+    return diff_page(piece.page, committed_->image(piece.page), live(piece.page), piece.begin,
+                     piece.end, payload_);
   };
   const auto pieces = detector_->pieces();
   for (const Piece& piece : pieces) compare_piece(piece);
@@ -228,11 +226,13 @@ void StoreState::remember_undo() {
 // To the log, and to the image. What needs memory comes before the log has it.
 std::uint64_t StoreState::apply() {
   const std::lock_guard guard(committed_->changed_lock());
-  committed_->reserve_changed(pages_.size());
+  committed_->reserve_changed(pages_.size() + retyped_.words.size());
+  const std::vector<std::byte>& logged = payload_for_file();
   const bool undoes = options_.durability == Durability::full;
   if (undoes) remember_undo();
-  const std::uint64_t end = log_->append(payload_, commits_.fetch_add(1) + 1);
+  const std::uint64_t end = log_->append(logged, commits_.fetch_add(1) + 1);
   if (undoes) undo_.back().end = end;
+  for (const PageNumber page : retyped_.tables) tables_.add(page);
   for_each_run(payload_, [&](const Run& run, const std::byte* bytes) {
     const auto page = static_cast<PageNumber>(run.place / kPageBytes);
     std::memcpy(committed_->image(page) + run.place % kPageBytes, bytes, run.length);
@@ -255,6 +255,8 @@ Result<std::uint64_t> StoreState::try_commit() {
   if (const Outcome outcome = check_process(); failed(outcome)) return outcome;
   Outcome outcome = collect_written();
   if (!failed(outcome)) outcome = compare();
+  if (!failed(outcome)) outcome = add_retyped();
+  if (!failed(outcome)) outcome = check_pointers();
   std::uint64_t end = 0;
   if (!failed(outcome) && payload_.empty()) {
     // What it has read may not be durable yet: its reader waits for that as well.

@@ -38,6 +38,7 @@ Bytes make(unsigned which) {
   if (!state) throw std::runtime_error(pagetrap::describe(state.error()));
   Store store = StoreState::as_store(std::move(*state));
   auto& world = *store.root<campaign::World>("world").value();
+  store.root<std::array<void*, 8>>("typed").value();  // a pointer map, for all that is freed
   for (std::uint64_t step = 1; step <= 60; ++step) {
     campaign::step_in(store, world, 5, step).value();
     if (step == 30 && which == 2) store.checkpoint().value();

@@ -1,6 +1,8 @@
 // Build configuration: the macros of the project, and what depends on the architecture.
 #pragma once
 
+#include <cstddef>
+
 /// Marks what the shared library exports.
 #define PAGETRAP_API __attribute__((visibility("default")))
 
@@ -28,6 +30,13 @@ namespace detail {
 inline constexpr unsigned kKnownPageShift = 12;
 #else
 inline constexpr unsigned kKnownPageShift = 0;
+#endif
+
+/// Whether the standard library is GNU's: the layout of its containers is known.
+#if defined(__GLIBCXX__)
+inline constexpr bool kLibstdcxx = true;
+#else
+inline constexpr bool kLibstdcxx = false;
 #endif
 
 }  // namespace detail

@@ -38,6 +38,7 @@ struct StoreInfo {
   std::uint64_t openings = 0;
   std::uint64_t used_bytes = 0;       // of the data, from the front
   std::uint64_t allocated_bytes = 0;  // of blocks
+  std::uint64_t untyped_bytes = 0;    // of them: without a pointer map; they cannot be relocated
   std::uint64_t free_bytes = 0;       // of whole pages that were given back
   std::int64_t created_ns = 0;        // since 1970
   std::vector<FileRoot> roots;

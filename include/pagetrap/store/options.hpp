@@ -28,6 +28,19 @@ enum class Durability : std::uint8_t {
   none,  // at once. After a crash some of the last commits may be missing, a whole tail of them
 };
 
+/// What open() does when the store's addresses are in use. Elsewhere its pointers are changed, each
+/// page's when it is first touched; the file keeps those of its own place.
+enum class RelocationMode : std::uint8_t {
+  refuse,  // EEXIST
+  typed,   // the words that its pointer map has. EEXIST if it has blocks without one: those that
+           // came from the memory_resource, as all of std::pmr, and not from store::Allocator
+  // Every aligned word that is an address of the store. A number that looks like one is changed as
+  // well, until the store is at its own place again: 2^-30 of random words of 64 bits with 16 GiB
+  // of addresses, but also two numbers of 32 bits of which the second is an address's upper half,
+  // 0x1400 to 0x1fff. Text never does.
+  by_value,
+};
+
 /// A sector that is neither old nor new where the log may end.
 enum class DamagedTail : std::uint8_t {
   refuse,   // to open: it may have been a commit
@@ -46,6 +59,13 @@ struct StoreOptions {
   /// Read and verify all pages before open() returns; otherwise each is when it is first touched,
   /// and what cannot be read then is a SIGBUS, after a line on stderr that names the place.
   bool verify_all = false;
+  RelocationMode relocation = RelocationMode::typed;
+  /// For debugging: a transaction that leaves a pointer to something else of this process in the
+  /// store, to a literal, the heap, a stack, a function, a table of virtual functions, is undone
+  /// with EFAULT, after lines on stderr that name place, value and what is there. Looks at the
+  /// words that have changed, those of memory that was given back again included: at all aligned
+  /// ones, of which some may be numbers or text; or, where all blocks are typed, at pointers only.
+  bool check_pointers = false;
 
   // For a new store, and fixed then.
   std::size_t reserve_bytes = 16_GiB;  // of addresses: what it can grow to. At most 1 TiB
@@ -69,6 +89,8 @@ struct StoreStatistics {
   std::uint64_t image_bytes = 0;        // memory for committed contents of changed pages
   std::uint64_t used_bytes = 0;         // of the data, from the front
   std::uint64_t allocated_bytes = 0;    // of blocks
+  std::uint64_t untyped_bytes = 0;      // of them: without a pointer map
+  bool relocated = false;               // not at the address that its file records
   const char* detector = "";
 };
 

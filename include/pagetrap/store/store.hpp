@@ -21,36 +21,14 @@
 #include <pagetrap/core/config.hpp>
 #include <pagetrap/core/result.hpp>
 #include <pagetrap/core/units.hpp>
+#include <pagetrap/store/allocator.hpp>
 #include <pagetrap/store/options.hpp>
 #include <pagetrap/store/root.hpp>
+#include <pagetrap/store/transaction.hpp>
 
 namespace pagetrap {
 inline namespace v0 {
 namespace store {
-
-class StoreState;  // src/store/store_state.hpp
-class Store;
-
-/// A place in the log: commits that are before it are durable when Store::wait() returns.
-struct Position {
-  std::uint64_t end = 0;
-  friend auto operator<=>(const Position&, const Position&) = default;
-};
-
-/// What a transaction's body may be given.
-class Transaction {
- public:
-  /// `length` bytes at `address` are about to change. Needed with Detect::barrier only.
-  PAGETRAP_API void write(const void* address, std::size_t length);
-  /// Leave the transaction, which is undone; Store::transaction() returns Error{ECANCELED}.
-  [[noreturn]] void abort() { throw Aborted{}; }
-
- private:
-  friend class Store;
-  struct Aborted {};
-  explicit Transaction(StoreState& state) noexcept : state_(state) {}
-  StoreState& state_;
-};
 
 /// A named root, as Store::roots() lists them.
 struct Root {
@@ -63,8 +41,10 @@ struct Root {
 /// Owns an open store: its mapping, its file and the file's lock. Move-only.
 ///
 /// The objects in it are plain: pointers into the store are good in every process that opens it,
-/// since it is mapped where it was made, or not at all. What does not survive: objects with virtual
-/// functions, pointers to what is outside (functions, literals, the heap), mutexes, descriptors.
+/// since it is mapped where it was made; or else, if their places are known, at another address
+/// (StoreOptions::relocation). What does not survive: objects with virtual functions, pointers to
+/// what is outside (functions, literals, the heap: StoreOptions::check_pointers finds them),
+/// mutexes, descriptors.
 /// Destructors of roots never run by themselves.
 ///
 /// Threads  Transactions exclude each other. Readers of other threads hold read_lock(): they see
@@ -73,9 +53,10 @@ struct Root {
 class PAGETRAP_API Store {
  public:
   /// Opens `path`, or makes it. Memory follows what is touched; the time is that of reading the
-  /// log. Errors  EBUSY: somebody has it open; EEXIST: its addresses are in use; EBADMSG: damaged,
-  /// with
-  ///         the position in the file; ENOTSUP: what the options ask cannot be had here.
+  /// log.
+  /// Errors  EBUSY: somebody has it open; EEXIST: its addresses are in use, and it cannot be
+  ///         relocated; EBADMSG: damaged, with the position in the file; ENOTSUP: what the options
+  ///         ask cannot be had here.
   static Result<Store> open(const std::string& path, const StoreOptions& options = {});
 
   /// Everything into the data pages, and the file marked clean. Commits that returned are safe
@@ -116,7 +97,7 @@ class PAGETRAP_API Store {
   [[nodiscard]] std::shared_lock<std::shared_mutex> read_lock() const;
 
   /// The object called `name`, made from `arguments` in a transaction if there is none (or inside
-  /// the caller's). A std::pmr container gets resource() by itself.
+  /// the caller's): as make() does.
   /// Errors  EPROTOTYPE: there is one, of another type or layout; see migrate().
   template <class T, class... Arguments>
   Result<T*> root(std::string_view name, Arguments&&... arguments) {
@@ -134,8 +115,8 @@ class PAGETRAP_API Store {
         made = again ? static_cast<T*>(*again) : nullptr;
         return;
       }
-      made = allocator().new_object<T>(std::forward<Arguments>(arguments)...);
-      set_root(name, mark, made);
+      made = this->make<T>(std::forward<Arguments>(arguments)...);
+      set_root(name, mark, made, is_typed(made));
     };
     if (in_transaction()) {
       make();
@@ -164,8 +145,7 @@ class PAGETRAP_API Store {
       const Result<void*> again = find_root(name, type_mark<T>());
       gone = !again || *again != *there;
       if (gone) return;
-      set_root(name, {}, nullptr);
-      allocator().delete_object(static_cast<T*>(*there));
+      destroy(static_cast<T*>(*there), remove_root(name));
     };
     if (in_transaction()) {
       end();
@@ -176,7 +156,7 @@ class PAGETRAP_API Store {
     return Done{};
   }
   /// How a program takes over what an earlier version left: the object `name`, which is an `Old`,
-  /// is given to `convert(Old&)`, which returns a New* made in this store; that takes its name, and
+  /// is given to `convert(Old&)`, which returns a New* from make<New>(); that takes its name, and
   /// the old one is destroyed. One transaction.
   template <class Old, class New, class Convert>
   Result<New*> migrate(std::string_view name, Convert&& convert) {
@@ -190,8 +170,9 @@ class PAGETRAP_API Store {
       gone = !again || *again != *there;
       if (gone) return;
       made = convert(*static_cast<Old*>(*there));
-      set_root(name, type_mark<New>(), made);
-      allocator().delete_object(static_cast<Old*>(*there));
+      const bool was_typed = remove_root(name);
+      set_root(name, type_mark<New>(), made, is_typed(made));
+      destroy(static_cast<Old*>(*there), was_typed);
     });
     if (!done) return done.error();
     if (gone) return Error{"Store::migrate", ENOENT, {}, "another thread was first"};
@@ -199,8 +180,37 @@ class PAGETRAP_API Store {
   }
   [[nodiscard]] std::vector<Root> roots() const;
 
-  /// Where objects of the store are. Its address is the same in every process, and containers that
-  /// have it may stay in the store. allocate() outside a transaction throws SystemError{EPERM}.
+  /// A new object, inside a transaction: in a typed block if its type says where it has pointers
+  /// (pointers.hpp), and given typed_allocator() then, if it takes allocators; else given
+  /// resource(), as std::pmr containers want it.
+  template <class T, class... Arguments>
+  T* make(Arguments&&... arguments) {
+    if constexpr (Described<T>) {
+      auto allocator = typed_allocator<T>();
+      T* const place = allocator.allocate(1);
+      try {
+        note_typed(place);
+        allocator.construct(place, std::forward<Arguments>(arguments)...);
+      } catch (...) {
+        allocator.deallocate(place, 1);
+        throw;
+      }
+      return place;
+    } else {
+      return allocator().template new_object<T>(std::forward<Arguments>(arguments)...);
+    }
+  }
+  /// For containers whose blocks may be relocated: allocator.hpp.
+  template <class T = std::byte>
+  [[nodiscard]] Allocator<T> typed_allocator() const noexcept {
+    return Allocator<T>(typed_memory());
+  }
+  /// Whether it is mapped elsewhere than its file says.
+  [[nodiscard]] bool relocated() const noexcept;
+
+  /// Where untyped blocks of the store are. Its address is the same in every process, and
+  /// containers that have it may stay in the store. allocate() outside a transaction throws
+  /// SystemError{EPERM}.
   [[nodiscard]] std::pmr::memory_resource* resource() const noexcept;
   [[nodiscard]] std::pmr::polymorphic_allocator<> allocator() const noexcept {
     return std::pmr::polymorphic_allocator<>(resource());
@@ -231,7 +241,22 @@ class PAGETRAP_API Store {
   void rollback() noexcept;
   Result<Done> wait_as_opened(Position position);
   [[nodiscard]] Result<void*> find_root(std::string_view name, const TypeMark& mark) const;
-  void set_root(std::string_view name, const TypeMark& mark, void* object);
+  void set_root(std::string_view name, const TypeMark& mark, void* object, bool typed);
+  /// Whether its object is in a typed block. Precondition: there is one.
+  bool remove_root(std::string_view name);
+  [[nodiscard]] TypedMemory* typed_memory() const noexcept;
+  /// What this transaction's make() has put into typed blocks.
+  void note_typed(const void* object);
+  [[nodiscard]] bool is_typed(const void* object) const noexcept;
+  template <class T>
+  void destroy(T* object, bool typed) noexcept {
+    std::destroy_at(object);
+    if (typed) {
+      typed_memory()->deallocate(object, sizeof(T), alignof(T));
+    } else {
+      resource()->deallocate(object, sizeof(T), alignof(T));
+    }
+  }
 
   std::unique_ptr<StoreState> state_;
 };

@@ -23,7 +23,8 @@ inline constexpr std::uint64_t kGroupBytes = (kGroupPages + 1) * kPageBytes;
 
 // --- superblock ---------------------------------------------------------------------------------
 inline constexpr std::uint64_t kSuperMagic = 0x0a31'7274'5370'7254;  // "TrpStr1\n"
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 2;
+inline constexpr std::uint32_t kOldestVersion = 1;  // without pointer maps: read, and made new
 inline constexpr std::uint32_t kCleanFlag = 1;
 
 struct Superblock {

@@ -89,7 +89,7 @@ Result<FoundSuperblock> read_superblock(Disk& disk) {
                  {},
                  any_magic ? "both copies are damaged" : "this is not a store",
                  0};
-  if (newest->version != kVersion)
+  if (newest->version < kOldestVersion || newest->version > kVersion)
     return Error{"superblock of a store", ENOTSUP, {}, "another version of the format", 0};
   if (newest->page_bytes != kPageBytes)
     return Error{"superblock of a store", ENOTSUP, {}, "made with pages of another size", 0};

@@ -46,8 +46,13 @@ struct RootEntry {
   std::uint64_t fingerprint = 0;
   std::uint64_t object_bytes = 0;
   std::uint32_t name_bytes = 0;
-  std::uint32_t type_bytes = 0;  // of the type's name, after the root's
+  std::uint32_t type_bytes = 0;  // of the type's name, after the root's; kTypedRoot may be added
 };
+
+inline constexpr std::uint32_t kTypedRoot = std::uint32_t{1} << 31;  // the object is a typed block
+
+/// Pairs of page numbers are words too: with this in the upper one they are no address.
+inline constexpr PageNumber kNoAddress = PageNumber{1} << 31;
 
 inline constexpr std::uint64_t kHeapMagic = 0x0a31'7061'6548'7254;  // "TrHeap1\n"
 inline constexpr std::size_t kBins = 33;
@@ -67,8 +72,17 @@ struct HeapHeader {
   std::array<Class, kClasses> classes{};
   std::array<PageNumber, kBins> free_runs{};  // by the logarithm of their length; 0: none
   std::array<RootEntry*, kRootBuckets> roots{};
+  // Zero in stores of version 1, as all that follows.
+  std::uint64_t typed_bytes = 0;  // of allocated_bytes: those whose pointers the map has
+  PageNumber map_directory = 0;   // 0: no typed block was ever made. See pointer_map.hpp
+  PageNumber map_covered = 0;     // so many map pages, from the front
 };
 static_assert(sizeof(HeapHeader) <= kHotPages * kPageBytes);
+
+/// Of blocks whose pointers are not known.
+[[nodiscard]] constexpr std::uint64_t untyped_bytes(const HeapHeader& header) noexcept {
+  return header.allocated_bytes - header.typed_bytes;
+}
 
 }  // namespace store
 }  // namespace v0

@@ -23,9 +23,79 @@ std::size_t pages_of(std::size_t size) noexcept { return (size + kPageBytes - 1)
 // At least eight blocks at a time, and no less than a page.
 std::size_t batch_pages(std::size_t block) noexcept { return pages_of(8 * block); }
 
+// Of the block that is handed out for it.
+std::size_t block_bytes(std::size_t size, std::size_t alignment) noexcept {
+  const std::size_t wanted = rounded(size, alignment);
+  return wanted > kLargestBlock ? pages_of(wanted) * kPageBytes : class_size(size_class(wanted));
+}
+
+std::size_t bytes_of(const RootEntry& root) noexcept {
+  return sizeof(RootEntry) + root.name_bytes + (root.type_bytes & ~kTypedRoot);
+}
+
+constexpr std::uint32_t kRootPointers[] = {offsetof(RootEntry, next) / 8,
+                                           offsetof(RootEntry, object) / 8};
+constexpr TypeMap kRootMap{sizeof(RootEntry) / 8, kRootPointers, std::size(kRootPointers)};
+
 }  // namespace
 
 void* Heap::allocate(std::size_t size, std::size_t alignment) noexcept {
+  // What an earlier call had no room for.
+  if (!map_.cover()) return nullptr;
+  void* const block = take(size, alignment);
+  if (block == nullptr || map_.cover()) return block;
+  take_back(block, size, alignment);
+  return nullptr;
+}
+
+// Just made of pages that were never used.
+void Heap::take_back(void* block, std::size_t size, std::size_t alignment) noexcept {
+  const std::size_t length = block_bytes(size, alignment);
+  header().allocated_bytes -= length;
+  if (length > kLargestBlock) {
+    runs_.free(runs_.page_of(block), length / kPageBytes);
+  } else {
+    header().classes[size_class(length)].unused = static_cast<std::byte*>(block);
+  }
+}
+
+void* Heap::allocate_typed(std::size_t size, std::size_t alignment, const TypeMap& type) noexcept {
+  if (!map_.exists() && !make_map()) return nullptr;
+  void* const block = allocate(size, alignment);
+  if (block == nullptr) return nullptr;
+  const std::size_t length = block_bytes(size, alignment);
+  map_.set(block, length, size / 8 / type.element_words, type);
+  header().typed_bytes += length;
+  return block;
+}
+
+void Heap::deallocate_typed(void* block, std::size_t size, std::size_t alignment) noexcept {
+  header().typed_bytes -= block_bytes(size, alignment);
+  deallocate(block, size, alignment);
+}
+
+// Free blocks and root entries have pointers too: those of before.
+bool Heap::make_map() noexcept {
+  if (!map_.create()) return false;
+  if (!map_.cover()) {
+    map_.forget();
+    return false;
+  }
+  for (const HeapHeader::Class& blocks : header().classes)
+    for (FreeBlock* block = blocks.free; block != nullptr; block = block->next)
+      map_.mark(&block->next);
+  for (RootEntry* bucket : header().roots)
+    for (RootEntry* root = bucket; root != nullptr; root = root->next) mark_root(root);
+  return true;
+}
+
+void Heap::mark_root(RootEntry* root) noexcept {
+  const std::size_t length = block_bytes(bytes_of(*root), alignof(RootEntry));
+  map_.set(root, length, 1, kRootMap);
+  header().typed_bytes += length;
+}
+
+void* Heap::take(std::size_t size, std::size_t alignment) noexcept {
   if (alignment > kPageBytes || size > (std::size_t{1} << 47)) return nullptr;
   const std::size_t wanted = rounded(size, alignment);
   if (wanted > kLargestBlock) {
@@ -66,6 +136,7 @@ void Heap::deallocate(void* block, std::size_t size, std::size_t alignment) noex
   HeapHeader::Class& blocks = header().classes[index];
   runs_.changing(block, sizeof(FreeBlock));
   blocks.free = new (block) FreeBlock{blocks.free};
+  if (map_.exists()) map_.mark(block);
   header().allocated_bytes -= class_size(index);
 }
 
@@ -94,6 +165,7 @@ RootEntry* Heap::add_root(std::string_view name, std::string_view type) noexcept
   std::memcpy(text, name.data(), name.size());
   std::memcpy(text + name.size(), type.data(), type.size());
   first = root;
+  if (map_.exists()) mark_root(root);
   header().root_count += 1;
   return root;
 }
@@ -104,7 +176,11 @@ void Heap::remove_root(std::string_view name) noexcept {
     if (name_of(*root) != name) continue;
     runs_.changing(place, sizeof(*place));
     *place = root->next;
-    deallocate(root, sizeof(RootEntry) + root->name_bytes + root->type_bytes, alignof(RootEntry));
+    if (map_.exists()) {
+      deallocate_typed(root, bytes_of(*root), alignof(RootEntry));
+    } else {
+      deallocate(root, bytes_of(*root), alignof(RootEntry));
+    }
     header().root_count -= 1;
     return;
   }

@@ -8,6 +8,7 @@
 
 #include "store/heap/header.hpp"
 #include "store/heap/page_runs.hpp"
+#include "store/heap/pointer_map.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -15,18 +16,29 @@ namespace store {
 
 class Heap {
  public:
-  Heap(std::byte* base, std::size_t reserve_pages) noexcept : runs_(base, reserve_pages) {}
+  Heap(std::byte* base, std::size_t reserve_pages) noexcept
+      : runs_(base, reserve_pages), map_(runs_, reserve_pages) {}
+  Heap(const Heap&) = delete;
+  Heap& operator=(const Heap&) = delete;
 
   void format() noexcept { runs_.format(); }
   /// Null: there is no room.
   void* allocate(std::size_t size, std::size_t alignment) noexcept;
   void deallocate(void* block, std::size_t size, std::size_t alignment) noexcept;
+  /// Blocks of elements of one type, whose pointers are known.
+  void* allocate_typed(std::size_t size, std::size_t alignment, const TypeMap& type) noexcept;
+  void deallocate_typed(void* block, std::size_t size, std::size_t alignment) noexcept;
 
   [[nodiscard]] HeapHeader& header() const noexcept { return runs_.header(); }
   void set_announce(PageRuns::Announce announce, void* self) noexcept {
     runs_.set_announce(announce, self);
   }
+  void set_grow(PageRuns::Grow grow, void* self) noexcept { runs_.set_grow(grow, self); }
+  /// Before anything else: where it turned out to be.
+  void set_base(std::byte* base) noexcept { runs_.set_base(base); }
   [[nodiscard]] const PageRuns& runs() const noexcept { return runs_; }
+  [[nodiscard]] PointerMap& map() noexcept { return map_; }
+  [[nodiscard]] const PointerMap& map() const noexcept { return map_; }
 
   [[nodiscard]] RootEntry* find_root(std::string_view name) const noexcept;
   /// Null: there is no room. Precondition: there is none of that name.
@@ -37,12 +49,18 @@ class Heap {
     return {reinterpret_cast<const char*>(&root + 1), root.name_bytes};
   }
   [[nodiscard]] static std::string_view type_of(const RootEntry& root) noexcept {
-    return {reinterpret_cast<const char*>(&root + 1) + root.name_bytes, root.type_bytes};
+    return {reinterpret_cast<const char*>(&root + 1) + root.name_bytes,
+            root.type_bytes & ~kTypedRoot};
   }
 
  private:
   [[nodiscard]] RootEntry*& bucket(std::string_view name) const noexcept;
+  void* take(std::size_t size, std::size_t alignment) noexcept;
+  void take_back(void* block, std::size_t size, std::size_t alignment) noexcept;
+  bool make_map() noexcept;
+  void mark_root(RootEntry* root) noexcept;
   PageRuns runs_;
+  PointerMap map_;
 };
 
 }  // namespace store

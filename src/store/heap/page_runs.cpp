@@ -42,14 +42,14 @@ void PageRuns::mark(bool end, PageNumber page, bool on) noexcept {
 
 void PageRuns::set_previous(PageNumber run, PageNumber previous) noexcept {
   changing(&run_at(run), sizeof(FreeRun));
-  run_at(run).previous = previous;
+  run_at(run).previous = previous | kNoAddress;
 }
 
 void PageRuns::insert(PageNumber first, std::uint64_t count) noexcept {
   PageNumber& bin = header().free_runs[bin_of(count)];
   const auto last = static_cast<PageNumber>(first + count - 1);
   changing(&run_at(first), sizeof(FreeRun));
-  run_at(first) = {count, bin, 0};
+  run_at(first) = {count, bin, kNoAddress};
   if (bin != 0) set_previous(bin, first);
   bin = first;
   changing(&foot_at(last), sizeof(std::uint64_t));
@@ -60,13 +60,13 @@ void PageRuns::insert(PageNumber first, std::uint64_t count) noexcept {
 
 void PageRuns::remove(PageNumber first) noexcept {
   const FreeRun run = run_at(first);
-  if (run.previous != 0) {
-    changing(&run_at(run.previous), sizeof(FreeRun));
-    run_at(run.previous).next = run.next;
+  if (run.before() != 0) {
+    changing(&run_at(run.before()), sizeof(FreeRun));
+    run_at(run.before()).next = run.next;
   } else {
     header().free_runs[bin_of(run.pages)] = run.next;
   }
-  if (run.next != 0) set_previous(run.next, run.previous);
+  if (run.next != 0) set_previous(run.next, run.before());
   mark(false, first, false);
   mark(true, static_cast<PageNumber>(first + run.pages - 1), false);
 }
@@ -94,6 +94,7 @@ PageNumber PageRuns::allocate(std::size_t count) noexcept {
   }
   if (!may_grow) return 0;
   const auto first = static_cast<PageNumber>(all.used_pages);
+  if (grow_ != nullptr && !grow_(grow_self_, first + count)) return 0;
   all.used_pages += count;
   return first;
 }

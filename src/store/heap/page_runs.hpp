@@ -26,6 +26,14 @@ class PageRuns {
     announce_ = announce;
     self_ = self;
   }
+  /// Called before pages up to `used` are handed out for the first time: whether they can be
+  /// touched.
+  using Grow = bool (*)(void* self, std::size_t used) noexcept;
+  void set_grow(Grow grow, void* self) noexcept {
+    grow_ = grow;
+    grow_self_ = self;
+  }
+  void set_base(std::byte* base) noexcept { base_ = base; }
   void changing(const void* place, std::size_t bytes) const noexcept {
     if (announce_ != nullptr) announce_(self_, place, bytes);
   }
@@ -46,6 +54,9 @@ class PageRuns {
     return static_cast<PageNumber>(
         static_cast<std::size_t>(static_cast<const std::byte*>(address) - base_) / kPageBytes);
   }
+  [[nodiscard]] std::uint64_t place_of(const void* address) const noexcept {
+    return static_cast<std::uint64_t>(static_cast<const std::byte*>(address) - base_);
+  }
   /// Pages in free runs; walks them all.
   [[nodiscard]] std::uint64_t count_free() const noexcept;
 
@@ -53,7 +64,9 @@ class PageRuns {
   struct FreeRun {  // at its begin
     std::uint64_t pages = 0;
     PageNumber next = 0;
-    PageNumber previous = 0;
+    PageNumber previous = 0;  // kNoAddress may be added
+
+    [[nodiscard]] PageNumber before() const noexcept { return previous & ~kNoAddress; }
   };
   [[nodiscard]] FreeRun& run_at(PageNumber page) const noexcept {
     return *reinterpret_cast<FreeRun*>(address(page));
@@ -74,6 +87,8 @@ class PageRuns {
   std::size_t reserve_;
   Announce announce_ = nullptr;
   void* self_ = nullptr;
+  Grow grow_ = nullptr;
+  void* grow_self_ = nullptr;
 };
 
 }  // namespace store

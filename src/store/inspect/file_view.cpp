@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "store/format/superblock.hpp"
+#include "store/heap/pointer_map.hpp"
 #include "store/log/recovery.hpp"
 
 namespace pagetrap {
@@ -130,6 +131,7 @@ Outcome FileView::read_heap(StoreInfo& info) {
   }
   info.used_bytes = header_.used_pages * kPageBytes;
   info.allocated_bytes = header_.allocated_bytes;
+  info.untyped_bytes = untyped_bytes(header_);
   if (const Outcome outcome = count_free(info.free_bytes); failed(outcome)) return outcome;
   info.free_bytes *= kPageBytes;
   return read_roots(info);
@@ -171,11 +173,12 @@ Outcome FileView::read_roots(StoreInfo& info) {
       if (const Outcome outcome = read(address, bytes); failed(outcome)) return outcome;
       std::memcpy(&entry, bytes.data(), sizeof entry);
       const std::uint64_t text = address + sizeof entry;
-      if (!is_inside(text, std::uint64_t{entry.name_bytes} + entry.type_bytes))
+      const std::uint32_t type_bytes = entry.type_bytes & ~kTypedRoot;
+      if (!is_inside(text, std::uint64_t{entry.name_bytes} + type_bytes))
         return damaged("a root's name lies outside", address);
       FileRoot root;
       root.name.resize(entry.name_bytes);
-      root.type.resize(entry.type_bytes);
+      root.type.resize(type_bytes);
       Outcome outcome = read(text, std::as_writable_bytes(std::span(root.name)));
       if (!failed(outcome))
         outcome = read(text + entry.name_bytes, std::as_writable_bytes(std::span(root.type)));
@@ -221,10 +224,61 @@ Outcome FileView::verify_heap() {
               read(block, std::as_writable_bytes(std::span(&next, std::size_t{1})));
           failed(outcome))
         return outcome;
+      if (const Outcome outcome = verify_pointer(block); failed(outcome)) return outcome;
       block = next;
     }
   }
+  return verify_map();
+}
+
+// In the pointer map, if there is one.
+Outcome FileView::verify_pointer(std::uint64_t address) noexcept {
+  if (header_.map_directory == 0) return kDone;
+  std::uint64_t marks = 0;
+  if (const Outcome outcome = read_marks(address, marks); failed(outcome)) return outcome;
+  return (marks >> ((address - block_.base) / 8 % 64) & 1) != 0
+             ? kDone
+             : damaged("a pointer of the heap is not in the pointer map", address);
+}
+
+Outcome FileView::verify_map() {
+  if (header_.map_directory == 0) return kDone;
+  if (header_.map_covered != (header_.used_pages + kMappedPages - 1) / kMappedPages)
+    return damaged("the pointer map has another length", block_.base);
+  for (std::uint64_t chunk = 0; chunk < header_.map_covered; ++chunk) {
+    std::uint64_t marks = 0;
+    const std::uint64_t address = block_.base + chunk * kMappedPages * kPageBytes;
+    if (const Outcome outcome = read_marks(address, marks); failed(outcome)) return outcome;
+  }
   return kDone;
+}
+
+Outcome FileView::read_table(std::uint64_t page, std::uint64_t index, PageNumber& table) noexcept {
+  const std::uint64_t address = block_.base + page * kPageBytes + index * sizeof table;
+  if (!is_inside(address, sizeof table))
+    return damaged("the pointer map lies outside", block_.base);
+  if (const Outcome outcome =
+          read(address, std::as_writable_bytes(std::span(&table, std::size_t{1})));
+      failed(outcome))
+    return outcome;
+  if (table < kHotPages || table >= header_.used_pages)
+    return damaged("a page of the pointer map lies outside", address);
+  return kDone;
+}
+
+Outcome FileView::read_marks(std::uint64_t address, std::uint64_t& marks) noexcept {
+  const std::uint64_t page = (address - block_.base) / kPageBytes;
+  const std::uint64_t chunk = page / kMappedPages;
+  if (chunk != last_chunk_) {
+    PageNumber leaf = 0;
+    Outcome outcome = read_table(header_.map_directory, chunk / kLeafEntries, leaf);
+    if (!failed(outcome)) outcome = read_table(leaf, chunk % kLeafEntries, last_table_);
+    if (failed(outcome)) return outcome;
+    last_chunk_ = chunk;
+  }
+  const std::uint64_t bit = (address - block_.base) / 8 % (kMappedPages * kWordsOfPage);
+  return read(block_.base + std::uint64_t{last_table_} * kPageBytes + bit / 64 * sizeof marks,
+              std::as_writable_bytes(std::span(&marks, std::size_t{1})));
 }
 
 }  // namespace store

@@ -58,6 +58,11 @@ class FileView {
   Outcome read_heap(StoreInfo& info);
   Outcome read_roots(StoreInfo& info);
   Outcome count_free(std::uint64_t& pages);
+  Outcome verify_map();
+  /// The map's word that has the bit of the word at `address`. EBADMSG: there is none.
+  Outcome read_marks(std::uint64_t address, std::uint64_t& marks) noexcept;
+  Outcome read_table(std::uint64_t page, std::uint64_t index, PageNumber& table) noexcept;
+  Outcome verify_pointer(std::uint64_t address) noexcept;
   [[nodiscard]] Outcome damaged(const char* what, std::uint64_t address) const noexcept;
   [[nodiscard]] bool is_inside(std::uint64_t address, std::uint64_t length) const noexcept;
 
@@ -65,6 +70,8 @@ class FileView {
   Superblock block_;
   std::unique_ptr<CommittedPages> committed_;
   HeapHeader header_;
+  std::uint64_t last_chunk_ = ~std::uint64_t{0};  // that read_marks() looked for
+  PageNumber last_table_ = 0;
   std::uint64_t stored_pages_ = 0;
   std::vector<bool> idle_;  // by page
 };

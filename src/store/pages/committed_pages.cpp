@@ -78,7 +78,7 @@ Outcome CommittedPages::load_from_file(PageNumber page, std::byte* to) noexcept
               static_cast<std::int64_t>(offset)};
   }
   pending_.apply(page, to);
-  return kDone;
+  return forms_ == nullptr ? kDone : forms_->exchange(page, to);
 }
 
 // RACE a checkpoint may be writing the page to its place: then it is in the image, and what was

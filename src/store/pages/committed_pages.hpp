@@ -22,6 +22,14 @@ namespace pagetrap {
 inline namespace v0 {
 namespace store {
 
+/// Of a store that is mapped elsewhere than its file says: relocation/forms.hpp.
+class PageForms {
+ public:
+  virtual ~PageForms() = default;
+  /// `contents` of `page` from the file's form to memory's, or back. May load other pages.
+  virtual Outcome exchange(PageNumber page, std::byte* contents) noexcept PAGETRAP_SIGNAL_SAFE = 0;
+};
+
 class CommittedPages {
  public:
   struct Shape {
@@ -31,6 +39,14 @@ class CommittedPages {
   };
   static Result<std::unique_ptr<CommittedPages>> create(Disk& disk, const Shape& shape,
                                                         PendingRuns pending);
+
+  /// From now on contents are in memory's form. Borrowed. Null: both are the same.
+  void set_forms(PageForms* forms) noexcept { forms_ = forms; }
+  [[nodiscard]] PageForms* forms() const noexcept { return forms_; }
+  /// Forgets what is in the image: nobody has looked at it. Only before the store is used.
+  void forget(PageNumber page) noexcept {
+    if (state_[page].exchange(kAbsent) == kPresent) image_pages_.fetch_sub(1);
+  }
 
   /// Committed contents of `page` into `to`, verified. Error{EBADMSG} names the place in the file.
   Outcome load(PageNumber page, std::byte* to) noexcept PAGETRAP_SIGNAL_SAFE;
@@ -96,6 +112,7 @@ class CommittedPages {
   std::vector<PageNumber> changed_;                    // the same
   std::mutex changed_lock_;
   PendingRuns pending_;
+  PageForms* forms_ = nullptr;
   std::atomic<std::uint64_t> file_pages_{0};
   std::atomic<std::uint64_t> image_pages_{0};
 };

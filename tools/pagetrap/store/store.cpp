@@ -54,7 +54,7 @@ void write_info(JsonWriter& json, const StoreInfo& info) {
   json.member("log_used_bytes", info.log_used_bytes).member("log_records", info.log_records);
   json.member("commits", info.commits).member("openings", info.openings);
   json.member("used_bytes", info.used_bytes).member("allocated_bytes", info.allocated_bytes);
-  json.member("free_bytes", info.free_bytes);
+  json.member("untyped_bytes", info.untyped_bytes).member("free_bytes", info.free_bytes);
   json.member("created_seconds",
               static_cast<std::uint64_t>(std::max<std::int64_t>(info.created_ns, 0) / 1000000000));
   json.key("roots").begin_array();
@@ -78,6 +78,9 @@ void print_info(const std::string& file, const StoreInfo& info) {
                            size_of(info.log_bytes)});
   table.add({"  data", size_of(info.used_bytes) + ": " + size_of(info.allocated_bytes) +
                            " in blocks, " + size_of(info.free_bytes) + " in free pages"});
+  table.add({"  pointers", info.untyped_bytes == 0
+                               ? std::string("all known: it can be mapped anywhere")
+                               : size_of(info.untyped_bytes) + " in blocks without a map"});
   if (info.intact_superblocks < 2) table.add({"  superblock", "one of two copies is damaged"});
   if (info.restored_pages != 0)
     table.add({"  checkpoint", "interrupted; " + std::to_string(info.restored_pages) +
