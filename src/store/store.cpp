@@ -98,14 +98,7 @@ Result<void*> Store::find_root(std::string_view name, const TypeMark& mark) cons
   if (const Outcome outcome = state_->check_process(); failed(outcome)) return outcome;
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
-  const RootEntry* const root = state_->heap().find_root(name);
-  if (root == nullptr) return static_cast<void*>(nullptr);
-  if (root->fingerprint != fingerprint(mark))
-    return Error{"root of a store",
-                 EPROTOTYPE,
-                 {},
-                 "it was made as another type or layout: Store::migrate()"};
-  return root->object;
+  return state_->heap().find_object(name, mark);
 }
 
 void Store::set_root(std::string_view name, const TypeMark& mark, void* object) {
@@ -126,12 +119,7 @@ std::vector<Root> Store::roots() const {
   if (failed(state_->check_process())) return {};
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
-  std::vector<Root> found;
-  for (const RootEntry* bucket : state_->heap().header().roots)
-    for (const RootEntry* root = bucket; root != nullptr; root = root->next)
-      found.push_back({std::string(Heap::name_of(*root)), std::string(Heap::type_of(*root)),
-                       root->object, root->object_bytes});
-  return found;
+  return state_->heap().list_roots();
 }
 
 std::pmr::memory_resource* Store::resource() const noexcept { return state_->resource(); }

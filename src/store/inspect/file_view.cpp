@@ -45,7 +45,7 @@ Result<std::unique_ptr<FileView>> FileView::open(std::unique_ptr<Disk> file,
   OverlayDisk& disk = *view->disk_;
   const auto found = read_superblock(disk);
   if (!found) return found.error();
-  const Superblock& block = view->block_ = found->block;
+  Superblock& block = view->block_ = found->block;
   info.clean = (block.flags & kCleanFlag) != 0;
   info.intact_superblocks = found->intact;
   if (!info.clean) {
