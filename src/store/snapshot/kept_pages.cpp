@@ -58,7 +58,8 @@ void KeptPages::start_at(std::uint64_t end) noexcept {
 Outcome KeptPages::open() noexcept PAGETRAP_SIGNAL_SAFE {
   int file = -1;
   const int error = sys::open_to_read(path_.c_str(), file);
-  if (error == ENOENT) return kDone;
+  // Neither is what the writer has made, which says so where it cannot make one.
+  if (error == ENOENT || error == ELOOP) return kDone;
   if (error != 0) return {"open of a store's history", error};
   HistoryHead head;
   const sys::Buffer buffer{reinterpret_cast<std::byte*>(&head), sizeof head};
@@ -70,7 +71,7 @@ Outcome KeptPages::open() noexcept PAGETRAP_SIGNAL_SAFE {
     return kDone;
   }
   sys::close_file(file);
-  return failure == 0 ? kDone : Outcome{"read of a store's history", failure};
+  return failure == 0 || failure == EISDIR ? kDone : Outcome{"read of a store's history", failure};
 }
 
 // RACE the writer writes both words at once, but nobody promises that they are seen so.
