@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "store/disk/file_disk.hpp"
+#include "store/disk/mapped_disk.hpp"
 #include "store/format/checksum.hpp"
 #include "store/store_state.hpp"
 
@@ -54,7 +55,9 @@ Outcome make_file(const std::string& path, const StoreOptions& options) {
 Result<Store> Store::open(const std::string& path, const StoreOptions& options) {
   if (options.create && ::access(path.c_str(), F_OK) != 0)
     if (const Outcome outcome = make_file(path, options); failed(outcome)) return outcome;
-  auto disk = FileDisk::open(path, FileUse::existing);
+  auto file = FileDisk::open(path, FileUse::existing);
+  if (!file) return file.error();
+  auto disk = with_persistence(std::move(*file), options.persistence);
   if (!disk) return disk.error();
   auto state = StoreState::open(std::move(*disk), options);
   if (!state) return state.error();

@@ -106,6 +106,7 @@ StoreStatistics StoreState::statistics() {
   now.used_bytes = used_bytes();
   now.allocated_bytes = heap_.header().allocated_bytes;
   now.detector = detector_->name();
+  now.durable_by = disk_->durable_by();
   return now;
 }
 

@@ -51,6 +51,8 @@ class Disk {
   [[nodiscard]] virtual std::size_t unit() const noexcept = 0;
   /// Null: it is no file that snapshots of other processes could read.
   [[nodiscard]] virtual const SharedFile* shared() const noexcept { return nullptr; }
+  /// What makes a write durable, for people.
+  [[nodiscard]] virtual const char* durable_by() const noexcept { return "system calls"; }
 
  protected:
   Disk() = default;

@@ -159,6 +159,15 @@ Outcome FileDisk::extend_from(std::uint64_t now, std::uint64_t size) noexcept {
   return error == 0 ? kDone : error_at("growing a store", error, now);
 }
 
+Outcome FileDisk::fill_holes() noexcept {
+  const std::uint64_t now = size();
+  int error = 0;
+  do {
+    error = ::fallocate(cached_.get(), 0, 0, static_cast<off_t>(now)) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  return error == 0 ? kDone : error_at("filling the holes of a store", error, 0);
+}
+
 std::uint64_t FileDisk::size() const noexcept {
   struct stat facts {};
   return ::fstat(cached_.get(), &facts) == 0 ? static_cast<std::uint64_t>(facts.st_size) : 0;

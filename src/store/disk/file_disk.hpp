@@ -36,6 +36,8 @@ class FileDisk final : public Disk {
   [[nodiscard]] std::uint64_t size() const noexcept override;
   [[nodiscard]] std::size_t unit() const noexcept override { return unit_; }
   [[nodiscard]] const SharedFile* shared() const noexcept override { return &shared_; }
+  /// Room on the medium for all of it.
+  Outcome fill_holes() noexcept;
   /// Past the page cache?
   [[nodiscard]] bool direct() const noexcept { return direct_; }
 

@@ -52,6 +52,7 @@ StoreOptions options_of(std::uint64_t random) {
   options.detect = random % 2 == 0 ? Detect::traps : Detect::best;
   options.log_bytes = std::size_t{256} << 10;
   options.reserve_bytes = std::size_t{64} << 20;
+  if (random / 2 % 4 == 0) options.persistence = Persistence::cache_lines;
   return options;
 }
 
