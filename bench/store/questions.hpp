@@ -16,5 +16,7 @@ void add_store_transactions(Questions& questions);
 void add_store_costs(Questions& questions);
 void add_store_reads(Questions& questions);
 void add_store_opening(Questions& questions);
+void add_store_snapshots(Questions& questions);
+void add_store_cache_lines(Questions& questions);
 
 }  // namespace pagetrap::bench
