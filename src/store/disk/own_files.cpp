@@ -36,7 +36,8 @@ bool OwnFile::open(const char* path, int flags, mode_t mode) noexcept {
   watch_forks();
   const std::lock_guard guard(g_lock);
   close_locked();
-  number_ = ::open(path, flags | O_CLOEXEC, mode);
+  // Nothing may be waited for under the lock, such as the other end of a pipe of that name.
+  number_ = ::open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode);
   if (number_ < 0) return false;
   next_ = g_first;
   previous_ = nullptr;
