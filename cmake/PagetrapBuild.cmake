@@ -6,7 +6,9 @@ if(PROJECT_IS_TOP_LEVEL)
     find_program(PAGETRAP_CCACHE ccache)
     mark_as_advanced(PAGETRAP_CCACHE)
     if(PAGETRAP_CCACHE)
-      set(CMAKE_CXX_COMPILER_LAUNCHER "${PAGETRAP_CCACHE}")
+      # It asks to be told that precompiled headers are in use, which it looks into itself.
+      set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env
+        CCACHE_SLOPPINESS=pch_defines,time_macros "${PAGETRAP_CCACHE}")
     endif()
   endif()
 endif()

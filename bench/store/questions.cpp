@@ -10,6 +10,7 @@ Questions store_questions() {
   add_store_opening(questions);
   add_store_snapshots(questions);
   add_store_cache_lines(questions);
+  add_store_detection(questions);
   return questions;
 }
 

@@ -18,5 +18,6 @@ void add_store_reads(Questions& questions);
 void add_store_opening(Questions& questions);
 void add_store_snapshots(Questions& questions);
 void add_store_cache_lines(Questions& questions);
+void add_store_detection(Questions& questions);
 
 }  // namespace pagetrap::bench

@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 
 #include "harness/clock.hpp"
@@ -35,13 +38,29 @@ std::string StoreFolder::make(const char* name) const {
 }
 
 void require_installed(Report& report, const OpenRecordStore& open) {
-  try {
-    // A folder that does not exist: whatever is opened fails, after its library was found.
-    static_cast<void>(open({"/nonexistent", kRecordBytes, true}));
-  } catch (const NotInstalled& missing) {
-    report.skip(std::string(missing.package) + " is not installed: tools/install-rivals");
-  } catch (const std::exception&) {
+  // In a process of its own: a library may start threads (RocksDB's flush its tables), which the
+  // sides, fork()ed from here, would not have, and wait for.
+  int ends[2];
+  report.check(pipe(ends) == 0, "pipe");
+  const pid_t child = fork();
+  report.check(child >= 0, "fork");
+  if (child == 0) {
+    try {
+      // A folder that does not exist: whatever is opened fails, after its library was found.
+      static_cast<void>(open({"/nonexistent", kRecordBytes, true}));
+    } catch (const NotInstalled& missing) {
+      require(write(ends[1], missing.package, strlen(missing.package)) > 0, "write");
+    } catch (const std::exception&) {
+    }
+    _exit(0);
   }
+  close(ends[1]);
+  std::array<char, 100> package{};
+  const ssize_t length = read(ends[0], package.data(), package.size() - 1);
+  close(ends[0]);
+  waitpid(child, nullptr, 0);
+  if (length > 0)
+    report.skip(std::string(package.data()) + " is not installed: tools/install-rivals");
 }
 
 void measure_sides(const Effort& effort, Report& report, const MakeSide& ours,

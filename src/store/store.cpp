@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "store/disk/file_disk.hpp"
@@ -78,8 +79,14 @@ Store::~Store() {
   if (state_ != nullptr) static_cast<void>(state_->close());
 }
 
-Result<Done> Store::close() { return as_result(state_->close()); }
-Result<Done> Store::begin() { return as_result(state_->begin()); }
+namespace {
+
+const Outcome kMovedFrom{"Store", EBADF, {}, "it was moved from"};
+
+}  // namespace
+
+Result<Done> Store::close() { return state_ == nullptr ? Done{} : as_result(state_->close()); }
+Result<Done> Store::begin() { return as_result(state_ == nullptr ? kMovedFrom : state_->begin()); }
 Result<Position> Store::commit() {
   const auto end = state_->commit();
   if (!end) return end.error();
@@ -89,15 +96,21 @@ void Store::rollback() noexcept { state_->rollback(); }
 Result<Done> Store::wait_as_opened(Position position) {
   return as_result(state_->wait_as_opened(position.end));
 }
-Result<Done> Store::wait(Position position) { return as_result(state_->wait(position.end)); }
-Result<Done> Store::sync() { return as_result(state_->sync()); }
-Result<Done> Store::checkpoint() { return as_result(state_->checkpoint()); }
+Result<Done> Store::wait(Position position) {
+  return as_result(state_ == nullptr ? kMovedFrom : state_->wait(position.end));
+}
+Result<Done> Store::sync() { return as_result(state_ == nullptr ? kMovedFrom : state_->sync()); }
+Result<Done> Store::checkpoint() {
+  return as_result(state_ == nullptr ? kMovedFrom : state_->checkpoint());
+}
 
 std::shared_lock<std::shared_mutex> Store::read_lock() const {
+  if (state_ == nullptr) return {};
   return std::shared_lock(state_->access());
 }
 
 Result<void*> Store::find_root(std::string_view name, const TypeMark& mark) const {
+  if (state_ == nullptr) return kMovedFrom;
   if (const Outcome outcome = state_->check_process(); failed(outcome)) return outcome;
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
@@ -119,19 +132,27 @@ void Store::set_root(std::string_view name, const TypeMark& mark, void* object) 
 }
 
 std::vector<Root> Store::roots() const {
-  if (failed(state_->check_process())) return {};
+  if (state_ == nullptr || failed(state_->check_process())) return {};
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
   return state_->heap().list_roots();
 }
 
-std::pmr::memory_resource* Store::resource() const noexcept { return state_->resource(); }
-bool Store::in_transaction() const noexcept { return state_->in_transaction(); }
-PageRange Store::range() const noexcept { return state_->range(); }
-StoreStatistics Store::statistics() const { return state_->statistics(); }
+std::pmr::memory_resource* Store::resource() const noexcept {
+  return state_ == nullptr ? std::pmr::null_memory_resource() : state_->resource();
+}
+bool Store::in_transaction() const noexcept {
+  return state_ != nullptr && state_->in_transaction();
+}
+PageRange Store::range() const noexcept {
+  return state_ == nullptr ? PageRange{} : state_->range();
+}
+StoreStatistics Store::statistics() const {
+  return state_ == nullptr ? StoreStatistics{} : state_->statistics();
+}
 
 Result<Done> Store::prepare(void* address, std::size_t length) {
-  return as_result(state_->prepare(address, length));
+  return as_result(state_ == nullptr ? kMovedFrom : state_->prepare(address, length));
 }
 
 void Transaction::write(const void* address, std::size_t length) {

@@ -1,5 +1,6 @@
 #include "store/store_state.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 
@@ -65,11 +66,25 @@ void StoreState::deallocate(void* block, std::size_t size, std::size_t alignment
     report_stray(block);
     return;
   }
+  // Taken back, it would be handed out as memory of the store. Like std::free() of such a pointer,
+  // this is a fault of the program's; unlike it, it harms nothing that is stored.
+  const std::size_t least = std::max<std::size_t>(size, 1);
+  if (size > range().size_bytes() || !range().contains(pages_covering(block, least))) {
+    report_foreign(block);
+    return;
+  }
   heap_.deallocate(block, size, alignment);
 }
 
+std::shared_lock<std::shared_mutex> StoreState::read_unless_writing() {
+  return in_transaction() ? std::shared_lock<std::shared_mutex>() : std::shared_lock(access_);
+}
+
 Outcome StoreState::checkpoint() {
-  if (const Outcome outcome = check_usable(); failed(outcome)) return outcome;
+  {
+    const auto guard = read_unless_writing();
+    if (const Outcome outcome = check_usable(); failed(outcome)) return outcome;
+  }
   return checkpoint_->run(commits_);
 }
 
@@ -93,7 +108,7 @@ Outcome StoreState::close() {
 
 StoreStatistics StoreState::statistics() {
   if (failed(check_process())) return {};
-  const std::shared_lock guard(access_);
+  const auto guard = read_unless_writing();
   StoreStatistics now = statistics_;
   const LogStatistics log = log_->statistics();
   now.log_bytes = log.bytes;

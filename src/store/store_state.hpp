@@ -93,6 +93,7 @@ class StoreState {
 
   // transaction.cpp
   Outcome check_usable() const;
+  std::shared_lock<std::shared_mutex> read_unless_writing();
   Outcome find_strays();
   Outcome compare();
   Outcome prepare_log();
@@ -121,7 +122,7 @@ class StoreState {
   PendingRuns pending_;
   std::size_t stored_pages_ = 0;  // that the file or the log knows
   unsigned process_ = 0;          // process_generation()
-  bool closed_ = false;
+  std::atomic<bool> closed_{false};
   bool was_clean_ = false;
   bool epoch_begun_ = false;  // GUARDED_BY(access_)
 

@@ -79,18 +79,19 @@ Outcome StoreState::find_strays() {
   if (detector_->finds_strays())
     if (const Outcome outcome = detector_->collect(pages_); failed(outcome)) return outcome;
   const auto open = detector_->open_pages();
+  // Written with what was there already: they are to be found when they are written again.
+  const bool to_arm = pages_.size() > open.size();
   pages_.insert(pages_.end(), open.begin(), open.end());
   collect_sorted();
-  std::size_t kept = 0;
+  std::uint64_t strays = 0;
   for (const PageNumber page : pages_) {
     if (const Outcome outcome = committed_->materialise(page); failed(outcome)) return outcome;
     if (std::memcmp(committed_->image(page), live(block_, page), kPageBytes) == 0) continue;
     report_stray(live(block_, page));
-    pages_[kept++] = page;
+    ++strays;
   }
-  pages_.resize(kept);
-  statistics_.strays += kept;
-  return kept == 0 ? kDone : put_back(pages_);
+  statistics_.strays += strays;
+  return strays == 0 && !to_arm ? kDone : put_back(pages_);
 }
 
 // `pages` as they were committed. What that writes is not the next transaction's.

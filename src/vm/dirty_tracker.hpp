@@ -25,6 +25,12 @@ class DirtyTracker {
   virtual Outcome arm(RegionState& state, PageRange range) = 0;
   virtual Result<Pages> collect(RegionState& state, PageRange range,
                                 std::vector<PageRange>& out) = 0;
+  /// The same, but what is found need not be armed: `armed` says whether it is.
+  virtual Result<Pages> find(RegionState& state, PageRange range, std::vector<PageRange>& out,
+                             bool& armed) {
+    armed = true;
+    return collect(state, range, out);
+  }
   /// A write-protect fault in a page of `state`. True if the tracker resolved it.
   virtual bool on_write_fault(RegionState& state, PageRange page) noexcept PAGETRAP_SIGNAL_SAFE = 0;
   /// `range` is about to be made writable otherwise (supplied, unprotected), and now it has been:

@@ -193,6 +193,18 @@ Result<Pages> Region::dirty(PageRange range, std::vector<PageRange>& out) {
   return found;
 }
 
+Result<Region::FoundDirty> Region::find_dirty(PageRange range, std::vector<PageRange>& out) {
+  if (const Outcome outcome = check(state_, range, "find_dirty"); failed(outcome)) return outcome;
+  if (state_->tracker == nullptr)
+    return Error{"find_dirty", ENOTSUP, range, "create the region with options.dirty"};
+  const std::lock_guard guard(state_->tracker->lock);
+  bool armed = true;
+  const auto found = state_->tracker->find(*state_, range, out, armed);
+  if (!found) return found.error();
+  trace::note(trace::Kind::dirty, range.base, found->count());
+  return FoundDirty{*found, armed};
+}
+
 Result<Done> Region::arm_dirty(PageRange range) {
   if (const Outcome outcome = check(state_, range, "arm_dirty"); failed(outcome)) return outcome;
   if (state_->tracker == nullptr)

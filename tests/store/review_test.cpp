@@ -228,7 +228,7 @@ TEST(Review, TheLogKnowsPagesThatTheFileHasNoRoomFor) {
   {
     Store store = Store::open(path, tiny()).value();
     ASSERT_EQ((*store.root<Words>("words").value())[60'000], 7U);
-    EXPECT_OK(store.checkpoint());
+    EXPECT_TRUE(store.checkpoint());
     StoreState::of(store).abandon_file();
   }
   const auto again = Store::open(path, tiny());
@@ -618,6 +618,97 @@ TEST(Review, WithoutDurabilityAnErrorIsStillAnUndoneTransaction) {
     return;
   }
   FAIL() << "the log never failed";
+}
+
+// What was given back by mistake must not be handed out as memory of the store.
+TEST(Review, AForeignBlockIsNotTakenBack) {
+  Folder folder;
+  OPEN_OR_SKIP(store, folder.file("a.store"), small_store());
+  alignas(16) char mine[64]{};
+  EXPECT_OK(store.transaction([&] {
+    ::testing::internal::CaptureStderr();
+    store.resource()->deallocate(mine, sizeof mine);
+    store.resource()->deallocate(mine, 100'000);
+    EXPECT_NE(::testing::internal::GetCapturedStderr().find("is not of this store"),
+              std::string::npos);
+    void* const block = store.resource()->allocate(sizeof mine);
+    EXPECT_TRUE(store.contains(block));
+    store.resource()->deallocate(block, sizeof mine);
+  }));
+}
+
+TEST(Review, StatisticsAndACheckpointInsideATransaction) {
+  Folder folder;
+  OPEN_OR_SKIP(store, folder.file("a.store"), small_store());
+  auto* const number = store.root<int>("number").value();
+  EXPECT_OK(store.transaction([&] {
+    *number = 7;
+    EXPECT_GT(store.statistics().used_bytes, 0U);
+    EXPECT_TRUE(store.checkpoint());
+  }));
+  EXPECT_EQ(*number, 7);
+}
+
+TEST(Review, AStoreThatWasMovedFromSaysSo) {
+  Folder folder;
+  OPEN_OR_SKIP(store, folder.file("a.store"), small_store());
+  const Store other = std::move(store);
+  EXPECT_EQ(store.transaction([] {}).error().number, EBADF);  // NOLINT(bugprone-use-after-move)
+  EXPECT_EQ(store.root<int>("number").error().number, EBADF);
+  EXPECT_EQ(store.sync().error().number, EBADF);
+  EXPECT_TRUE(store.roots().empty());
+  EXPECT_FALSE(store.contains(&store));
+  EXPECT_TRUE(other.find<int>("number"));
+}
+
+// The last free run that is large enough, behind many that are not, when nothing else is left.
+TEST(Review, AllOfTheReserveCanBeUsed) {
+  Folder folder;
+  StoreOptions options = small_store(Detect::traps);
+  options.reserve_bytes = 16_MiB;
+  OPEN_OR_SKIP(store, folder.file("a.store"), options);
+  constexpr std::size_t kPage = 4096;
+  EXPECT_OK(store.transaction([&] {
+    std::pmr::memory_resource& memory = *store.resource();
+    // Runs of 7 pages and then 40 of 5, each with a page between that stays in use, so that they
+    // are not joined; both lengths are in one bin.
+    void* const large = memory.allocate(7 * kPage);
+    std::vector<void*> small;
+    std::vector<void*> between = {memory.allocate(3 * kPage)};
+    for (int i = 0; i < 40; ++i) {
+      small.push_back(memory.allocate(5 * kPage));
+      between.push_back(memory.allocate(3 * kPage));
+    }
+    std::size_t rest = 0;
+    for (std::size_t pages : {1024, 256, 64, 16, 4, 3})
+      for (bool more = true; more;) {
+        try {
+          static_cast<void>(memory.allocate(pages * kPage));
+          ++rest;
+        } catch (const std::bad_alloc&) {
+          more = false;
+        }
+      }
+    EXPECT_GT(rest, 0U);
+    memory.deallocate(large, 7 * kPage);
+    for (void* const block : small) memory.deallocate(block, 5 * kPage);
+    EXPECT_EQ(memory.allocate(7 * kPage), large);
+  }));
+}
+
+// Declaring the same bytes again and again costs the log nothing.
+TEST(Review, WhatIsDeclaredTwiceIsLoggedOnce) {
+  Folder folder;
+  OPEN_OR_SKIP(store, folder.file("a.store"), small_store(Detect::barrier));
+  auto& numbers = *store.root<std::array<std::uint64_t, 64>>("numbers").value();
+  const std::uint64_t before = store.statistics().payload_bytes;
+  EXPECT_OK(store.transaction([&](Transaction& transaction) {
+    for (std::uint64_t i = 0; i < 100'000; ++i) {
+      transaction.write(&numbers[i % 64], 16 * (1 + i % 2) / 2);
+      numbers[i % 64] = i + 1;
+    }
+  }));
+  EXPECT_LT(store.statistics().payload_bytes - before, 2 * sizeof numbers);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "store/store_state.hpp"
 #include "store/support.hpp"
 
 namespace pagetrap::store {
@@ -41,10 +42,32 @@ TEST(Strays, AWriteOutsideATransactionIsTakenBack) {
   }
 }
 
+// One that changes nothing is none; but the page's next write must be found as any other.
+TEST(Strays, AWriteOfWhatIsThereHidesNoLaterOne) {
+  for (const Detect detect : {Detect::ring, Detect::scan}) {
+    Folder folder;
+    const std::string path = folder.file("a.store");
+    {
+      OPEN_OR_SKIP(store, path, small_store(detect));
+      auto* const block = store.root<Block>("block").value();
+      for (unsigned char i = 1; i < 10; ++i) {
+        *static_cast<volatile unsigned char*>(&(*block)[9000 + i]) = 0;
+        EXPECT_OK(store.transaction([&] { (*block)[i] = 1; }));
+        EXPECT_OK(store.transaction([&] { (*block)[9000] = i; }));
+      }
+      EXPECT_EQ(store.statistics().strays, 0U);
+    }
+    OPEN_OR_SKIP(store, path, small_store(detect));
+    EXPECT_EQ((*store.root<Block>("block").value())[9000], 9);
+  }
+}
+
+class OpenPages : public ::testing::TestWithParam<Detect> {};
+
 // Pages that stay open, since every transaction writes them, are compared before each.
-TEST(Strays, AWriteToAPageThatStaysOpenIsTakenBack) {
+TEST_P(OpenPages, AWriteToOneIsTakenBack) {
   Folder folder;
-  OPEN_OR_SKIP(store, folder.file("a.store"), small_store(Detect::traps));
+  OPEN_OR_SKIP(store, folder.file("a.store"), small_store(GetParam()));
   auto* const block = store.root<Block>("block").value();
   for (unsigned char i = 1; i < 10; ++i) EXPECT_OK(store.transaction([&] { (*block)[70] = i; }));
   (*block)[71] = 1;
@@ -52,6 +75,48 @@ TEST(Strays, AWriteToAPageThatStaysOpenIsTakenBack) {
   EXPECT_EQ((*block)[71], 0);
   EXPECT_EQ(store.statistics().strays, 1U);
 }
+
+// Hot pages beside others, of which some become hot and some cease to be: nothing is missing.
+TEST_P(OpenPages, NoChangeIsMissed) {
+  Folder folder;
+  const std::string path = folder.file("a.store");
+  std::array<unsigned, 64> expected{};
+  using Words = std::array<std::array<unsigned, 1024>, 64>;  // a page each
+  {
+    OPEN_OR_SKIP(store, path, small_store(GetParam()));
+    auto& words = *store.root<Words>("words").value();
+    for (unsigned i = 1; i < 500; ++i) {
+      const unsigned hot = i / 40 % 24;
+      const auto change = [&](auto&& set) {
+        set(hot, i);
+        if (i % 3 == 0) set(hot + 1, i);
+        if (i % 20 == 0) set(i / 20 % 64, i);
+      };
+      if (i % 7 == 0) {
+        EXPECT_EQ(store
+                      .transaction([&](Transaction& transaction) {
+                        change([&](unsigned page, unsigned value) { words[page][5] = value; });
+                        transaction.abort();
+                      })
+                      .error()
+                      .number,
+                  ECANCELED);
+      } else {
+        EXPECT_OK(store.transaction(
+            [&] { change([&](unsigned page, unsigned value) { words[page][5] = value; }); }));
+        change([&](unsigned page, unsigned value) { expected[page] = value; });
+      }
+      for (unsigned page = 0; page < 64; ++page) ASSERT_EQ(words[page][5], expected[page]) << i;
+    }
+    EXPECT_EQ(store.statistics().strays, 0U);
+    StoreState::of(store).abandon_file();
+  }
+  OPEN_OR_SKIP(store, path, small_store(GetParam()));
+  const auto& words = *store.root<Words>("words").value();
+  for (unsigned page = 0; page < 64; ++page) EXPECT_EQ(words[page][5], expected[page]) << page;
+}
+
+INSTANTIATE_TEST_SUITE_P(Detectors, OpenPages, ::testing::ValuesIn(kDetectors), detect_name);
 
 class SystemCalls : public ::testing::TestWithParam<Detect> {
  protected:

@@ -43,6 +43,13 @@ void report_stray_in_snapshot(const void* address) noexcept PAGETRAP_SIGNAL_SAFE
   say(line);
 }
 
+void report_foreign(const void* block) noexcept PAGETRAP_SIGNAL_SAFE {
+  SignalSafeText line;
+  line.text("pagetrap store: a block at ").pointer(block);
+  line.text(" that is not of this store is not taken back\n");
+  say(line);
+}
+
 Result<std::unique_ptr<Loader>> Loader::create() {
   std::unique_ptr<Loader> loader(new Loader);
   auto memory = SparseArray<std::byte>::create(kBuffers * kAhead * kPageBytes);

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "store/detect/loading.hpp"
+#include "store/detect/open_pages.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -22,6 +23,7 @@ class TrackedDetector final : public Detector {
       : Detector(territory), form_(form) {}
 
   Outcome begin(std::size_t stored_pages) {
+    if (const Outcome outcome = open_.begin(territory_.pages); failed(outcome)) return outcome;
     auto loader = Loader::create();
     if (!loader) return loader.error();
     loader_ = std::move(*loader);
@@ -42,18 +44,33 @@ class TrackedDetector final : public Detector {
 
   Outcome collect(std::vector<PageNumber>& out) override {
     found_.clear();
-    for (Region& segment : segments_) {
-      const auto some = segment.dirty(segment.range(), found_);
+    for (std::size_t i = 0; i < segments_.size(); ++i) {
+      const auto some = segments_[i].find_dirty(segments_[i].range(), found_);
       if (!some) return some.error();
+      is_armed_[i] = some->armed;
     }
     for (const PageRange& range : found_)
       for (std::size_t i = 0; i < range.length.count(); ++i)
         out.push_back(static_cast<PageNumber>(territory_.page_of(range.base) + i));
+    const auto open = open_.pages();
+    out.insert(out.end(), open.begin(), open.end());
     return kDone;
   }
-  // Done by collect(). But what has been put back since counts as written again.
-  Outcome rearm(std::span<const PageNumber>, std::span<const std::uint8_t>) override {
-    return kDone;
+  // Where collect() has not done it. What has been put back since counts as written again.
+  Outcome rearm(std::span<const PageNumber> pages, std::span<const std::uint8_t> changed) override {
+    Outcome result = kDone;
+    if (form_ != DirtyForm::ring) return result;
+    std::size_t segment = 0;
+    open_.update(pages, changed, [&](PageNumber page, bool was_open) {
+      const PageRange range = territory_.range(page, 1);
+      while (!segments_[segment].range().contains(range)) ++segment;  // they are in order
+      if (is_armed_[segment] && !was_open) return;
+      if (const auto done = segments_[segment].arm_dirty(range); !done) result = done.error();
+    });
+    return result;
+  }
+  [[nodiscard]] std::span<const PageNumber> open_pages() const noexcept override {
+    return open_.pages();
   }
   [[nodiscard]] bool finds_strays() const noexcept override { return true; }
   [[nodiscard]] const char* name() const noexcept override {
@@ -76,6 +93,7 @@ class TrackedDetector final : public Detector {
     if (region->backend() != BackendId::uffd_inline)
       return {"finding written pages", ENOTSUP, region->range(), "ring and scan need userfaultfd"};
     segments_.push_back(std::move(*region));
+    is_armed_.push_back(true);
     end_ = end;
     if (faults.empty()) return kDone;
     const auto set = segments_.back().on_fault(on_fault, this);
@@ -94,8 +112,10 @@ class TrackedDetector final : public Detector {
   DirtyForm form_;
   std::unique_ptr<Loader> loader_;
   std::vector<Region> segments_;
+  std::vector<bool> is_armed_;   // by segment: what the last collect() found there
   std::size_t end_ = kHotPages;  // of the last segment
   std::vector<PageRange> found_;
+  OpenPages open_;
 };
 
 }  // namespace

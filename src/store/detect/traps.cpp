@@ -5,16 +5,12 @@
 #include <cerrno>
 
 #include "store/detect/loading.hpp"
+#include "store/detect/open_pages.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace store {
 namespace {
-
-// Pages that several transactions in a row have written stay open: comparing one costs 0.1 us, a
-// fault and the way back 5.
-constexpr std::size_t kMostOpen = 16;
-constexpr unsigned kPatience = 16;  // commits without a change until it is closed again
 
 class OnePiece : public Detector {
  public:
@@ -83,28 +79,24 @@ class TrapDetector final : public OnePiece {
       : OnePiece(territory, FaultKind::missing | FaultKind::write_protected) {}
 
   Outcome begin() {
-    auto last = SparseArray<std::uint32_t>::create(territory_.pages);
-    if (!last) return last.error();
-    last_changed_ = std::move(*last);
+    if (const Outcome outcome = open_.begin(territory_.pages); failed(outcome)) return outcome;
     return start();
   }
   Outcome collect(std::vector<PageNumber>& out) override {
     if (const Outcome outcome = OnePiece::collect(out); failed(outcome)) return outcome;
-    out.insert(out.end(), open_.begin(), open_.end());
+    const auto open = open_.pages();
+    out.insert(out.end(), open.begin(), open.end());
     return kDone;
   }
   Outcome rearm(std::span<const PageNumber> pages, std::span<const std::uint8_t> changed) override;
-  [[nodiscard]] std::span<const PageNumber> open_pages() const noexcept override { return open_; }
+  [[nodiscard]] std::span<const PageNumber> open_pages() const noexcept override {
+    return open_.pages();
+  }
   [[nodiscard]] const char* name() const noexcept override { return "traps"; }
 
  private:
   Verdict handle(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE override;
-  bool stays_open(PageNumber page, bool changed);
-
-  SparseArray<std::uint32_t> last_changed_;  // by page: the commit, from 1
-  std::uint32_t commit_ = 1;
-  std::vector<PageNumber> open_;
-  std::vector<PageNumber> still_open_;
+  OpenPages open_;
 };
 
 Verdict TrapDetector::handle(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -126,17 +118,8 @@ Verdict TrapDetector::handle(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   return fault.region->unprotect(fault.page) ? Verdict::resolved : Verdict::not_mine;
 }
 
-bool TrapDetector::stays_open(PageNumber page, bool changed) {
-  const std::uint32_t before = last_changed_[page];
-  if (changed) last_changed_[page] = commit_;
-  const bool is_open = std::find(open_.begin(), open_.end(), page) != open_.end();
-  if (is_open) return changed || commit_ - before < kPatience;
-  return changed && before != 0 && commit_ - before == 1 && still_open_.size() < kMostOpen;
-}
-
 Outcome TrapDetector::rearm(std::span<const PageNumber> pages,
                             std::span<const std::uint8_t> changed) {
-  still_open_.clear();
   PageNumber first = 0;
   std::size_t count = 0;
   Outcome result = kDone;
@@ -146,19 +129,12 @@ Outcome TrapDetector::rearm(std::span<const PageNumber> pages,
     if (!done && !failed(result)) result = done.error();
     count = 0;
   };
-  for (std::size_t i = 0; i < pages.size(); ++i) {
-    if (pages[i] < kHotPages) continue;
-    if (stays_open(pages[i], changed[i] != 0)) {
-      still_open_.push_back(pages[i]);
-      continue;
-    }
-    if (count != 0 && first + count != pages[i]) flush();
-    if (count == 0) first = pages[i];
+  open_.update(pages, changed, [&](PageNumber page, bool) {
+    if (count != 0 && first + count != page) flush();
+    if (count == 0) first = page;
     ++count;
-  }
+  });
   flush();
-  std::swap(open_, still_open_);
-  ++commit_;
   return result;
 }
 
@@ -177,9 +153,21 @@ class BarrierDetector final : public OnePiece {
     declared_.push_back(piece);
   }
   Outcome collect(std::vector<PageNumber>& out) override {
-    std::swap(declared_, collected_);
+    std::sort(declared_.begin(), declared_.end(), [](const Piece& a, const Piece& b) {
+      return a.page != b.page ? a.page < b.page : a.begin < b.begin;
+    });
+    // Each byte once, however often it was declared.
+    collected_.clear();
+    for (const Piece& piece : declared_) {
+      Piece* const last = collected_.empty() ? nullptr : &collected_.back();
+      if (last != nullptr && last->page == piece.page && piece.begin <= last->end) {
+        last->end = std::max(last->end, piece.end);
+      } else {
+        collected_.push_back(piece);
+        out.push_back(piece.page);
+      }
+    }
     declared_.clear();
-    for (const Piece& piece : collected_) out.push_back(piece.page);
     return kDone;
   }
   [[nodiscard]] std::span<const Piece> pieces() const noexcept override { return collected_; }

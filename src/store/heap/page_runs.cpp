@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 namespace pagetrap {
 inline namespace v0 {
@@ -70,10 +71,10 @@ void PageRuns::remove(PageNumber first) noexcept {
   mark(true, static_cast<PageNumber>(first + run.pages - 1), false);
 }
 
-PageNumber PageRuns::find(std::size_t count) const noexcept {
+PageNumber PageRuns::find(std::size_t count, int patience) const noexcept {
   const unsigned own = bin_of(count);
   int looked_at = 0;
-  for (PageNumber run = header().free_runs[own]; run != 0 && looked_at < kPatience;
+  for (PageNumber run = header().free_runs[own]; run != 0 && looked_at < patience;
        run = run_at(run).next, ++looked_at)
     if (run_at(run).pages >= count) return run;
   for (unsigned bin = own + 1; bin < kBins; ++bin)
@@ -82,14 +83,16 @@ PageNumber PageRuns::find(std::size_t count) const noexcept {
 }
 
 PageNumber PageRuns::allocate(std::size_t count) noexcept {
-  if (const PageNumber run = find(count); run != 0) {
+  HeapHeader& all = header();
+  const bool may_grow = count <= reserve_ - all.used_pages;
+  constexpr int kAll = std::numeric_limits<int>::max();
+  if (const PageNumber run = find(count, may_grow ? kPatience : kAll); run != 0) {
     const std::uint64_t pages = run_at(run).pages;
     remove(run);
     if (pages > count) insert(static_cast<PageNumber>(run + count), pages - count);
     return run;
   }
-  HeapHeader& all = header();
-  if (count > reserve_ - all.used_pages) return 0;
+  if (!may_grow) return 0;
   const auto first = static_cast<PageNumber>(all.used_pages);
   all.used_pages += count;
   return first;

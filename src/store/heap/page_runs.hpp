@@ -68,7 +68,7 @@ class PageRuns {
   void insert(PageNumber first, std::uint64_t count) noexcept;
   void remove(PageNumber first) noexcept;
   void set_previous(PageNumber run, PageNumber previous) noexcept;
-  [[nodiscard]] PageNumber find(std::size_t count) const noexcept;
+  [[nodiscard]] PageNumber find(std::size_t count, int patience) const noexcept;
 
   std::byte* base_;
   std::size_t reserve_;
