@@ -62,6 +62,7 @@ std::size_t direct_unit(int descriptor) noexcept {
 
 Result<std::unique_ptr<FileDisk>> FileDisk::open(const std::string& path, FileUse use) {
   std::unique_ptr<FileDisk> disk(new FileDisk);
+  disk->process_ = ::getpid();
   const bool writes = use == FileUse::existing || use == FileUse::create;
   const int access = writes ? O_RDWR : O_RDONLY;
   const int create = use == FileUse::create ? O_CREAT | O_EXCL : 0;
@@ -90,6 +91,13 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(const std::string& path, FileUs
   disk->shared_.path = std::filesystem::canonical(path, unknown).string();
   if (unknown) return Error{"path of a store", unknown.value()};
   return disk;
+}
+
+// RACE a child that was just made has not closed its copies yet: so the locks are given back, which
+// counts for all copies, and not only this one closed.
+FileDisk::~FileDisk() {
+  if (cached_.valid() && ::getpid() == process_)
+    static_cast<void>(set_lock(cached_.get(), Lock::none, {0, 0}));
 }
 
 std::string FileDisk::name_beside(const std::string& path) {

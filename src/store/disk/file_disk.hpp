@@ -24,6 +24,8 @@ class FileDisk final : public Disk {
   /// Takes the file's lock (but for `shared`): EBUSY if another store, of whatever process, has it.
   static Result<std::unique_ptr<FileDisk>> open(const std::string& path, FileUse use);
 
+  ~FileDisk() override;
+
   /// Of a new file that will replace `path`: nobody else's, not of one that a crash left either.
   static std::string name_beside(const std::string& path);
 
@@ -49,6 +51,7 @@ class FileDisk final : public Disk {
   OwnFile writer_;   // O_DIRECT where possible
   OwnFile through_;  // and O_DSYNC
   SharedFile shared_{cached_, {}};
+  pid_t process_ = -1;  // whose locks they are
   std::size_t unit_ = 4096;
   bool direct_ = false;
 };

@@ -20,7 +20,7 @@ namespace store {
 
 struct LockRange {
   std::uint64_t first = 0;
-  std::uint64_t count = 0;
+  std::uint64_t count = 0;  // 0: all that follow
 };
 inline constexpr LockRange kWriterLock{0, std::uint64_t{1} << 61};
 inline constexpr LockRange kSnapshotLocks{std::uint64_t{1} << 62, kMostHistoryPages + 1};
