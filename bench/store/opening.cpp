@@ -5,6 +5,7 @@
 
 #include "harness/clock.hpp"
 #include "harness/pairs.hpp"
+#include "store/opening.hpp"
 #include "store/our_store.hpp"
 #include "store/questions.hpp"
 #include "store/sides.hpp"
@@ -39,6 +40,8 @@ void in_a_process(Report& report, bool ends, Work&& work) {
                "what was to be opened could not be made");
 }
 
+}  // namespace
+
 double time_to_first_record(Report& report, const OpenRecordStore& open,
                             const RecordStoreOptions& options) {
   int pipe_ends[2];
@@ -58,6 +61,8 @@ double time_to_first_record(Report& report, const OpenRecordStore& open,
   close(pipe_ends[1]);
   return took;
 }
+
+namespace {
 
 /// Both are loaded; then `transactions` more, and a kill.
 template <bool Killed>

@@ -15,17 +15,22 @@ using RecordMap = std::pmr::unordered_map<std::uint64_t, Record>;
 
 class OurStore final : public RecordStore {
  public:
-  OurStore(const RecordStoreOptions& options, store::Detect detect)
-      : store_(store::Store::open(path(options), our_options(options, detect)).value()),
+  OurStore(const RecordStoreOptions& options, store::Detect detect,
+           store::Persistence persistence = store::Persistence::automatic)
+      : store_(
+            store::Store::open(path(options), our_options(options, detect, persistence)).value()),
         map_(*store_.root<RecordMap>("records").value()),
         barrier_(detect == store::Detect::barrier) {}
 
   static std::string path(const RecordStoreOptions& options) {
     return options.directory + "/ours.store";
   }
-  static store::StoreOptions our_options(const RecordStoreOptions& options, store::Detect detect) {
+  static store::StoreOptions our_options(
+      const RecordStoreOptions& options, store::Detect detect,
+      store::Persistence persistence = store::Persistence::automatic) {
     store::StoreOptions ours;
     ours.detect = detect;
+    ours.persistence = persistence;
     ours.durability = options.durable ? store::Durability::full : store::Durability::none;
     return ours;
   }

@@ -16,6 +16,8 @@ void add_store_transactions(Questions& questions);
 void add_store_costs(Questions& questions);
 void add_store_reads(Questions& questions);
 void add_store_opening(Questions& questions);
+void add_store_snapshots(Questions& questions);
+void add_store_cache_lines(Questions& questions);
 void add_store_detection(Questions& questions);
 void add_store_relocation(Questions& questions);
 

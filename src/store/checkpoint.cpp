@@ -24,6 +24,9 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::create(Disk& disk, Log& log, Com
   made->buffer_ = std::move(*buffer);
   made->most_pages_ = staged_pages(block.staging_bytes);
   made->entries_.reserve(made->most_pages_);
+  auto history = History::create(disk, block);
+  if (!history) return history.error();
+  made->history_ = std::move(*history);
   return made;
 }
 
@@ -34,6 +37,7 @@ Outcome Checkpoint::run(const std::atomic<std::uint64_t>& commits) {
 
 Outcome Checkpoint::close(const std::atomic<std::uint64_t>& commits) {
   const std::lock_guard guard(lock_);
+  if (history_ != nullptr) history_->remove_if_unused();
   return run_locked(commits, true);
 }
 
@@ -79,7 +83,8 @@ Outcome Checkpoint::run_locked(const std::atomic<std::uint64_t>& commits, bool c
   // bytes are in no page is none.
   if (!failed(outcome)) outcome = log_.wait_durable(next.log_start);
   if (!failed(outcome)) {
-    next.generation += 1;
+    next.generation = block_.generation + 1;
+    next.snapshots_lost = block_.snapshots_lost;
     next.file_bytes = std::max(next.file_bytes,
                                offset_of_sums(next.data_offset, pages_.file_pages() / kGroupPages));
     next.flags = clean ? kCleanFlag : 0;
@@ -186,7 +191,28 @@ Outcome Checkpoint::write_staging() {
   return disk_.sync();
 }
 
+// After an error no snapshot that there is may read the pages: it could not tell the old from the
+// new. Those to come may.
+Outcome Checkpoint::keep_for_snapshots() {
+  if (history_ == nullptr) return kDone;
+  images_.clear();
+  for (std::size_t i = 0; i < batch_pages_; ++i) {
+    const PageNumber page = page_at(pages_.data_offset(), entries_[i].offset);
+    images_.push_back({page, pages_.sums(page / kGroupPages)[page % kGroupPages],
+                       half_placed_ ? staged(i) : nullptr});
+  }
+  if (!failed(history_->keep(images_))) return kDone;
+  Superblock told = block_;
+  told.snapshots_lost = told.generation;
+  told.generation += 1;
+  if (const Outcome outcome = write_superblock(disk_, told); failed(outcome)) return outcome;
+  block_ = told;
+  epoch_is_written_ = true;
+  return kDone;
+}
+
 Outcome Checkpoint::write_in_place() {
+  if (const Outcome outcome = keep_for_snapshots(); failed(outcome)) return outcome;
   half_placed_ = true;
   // The pages of a batch are in order, the checksums behind them.
   for (std::size_t i = 0; i < entries_.size();) {

@@ -10,6 +10,7 @@
 #include "store/format/layout.hpp"
 #include "store/log/log.hpp"
 #include "store/pages/committed_pages.hpp"
+#include "store/snapshot/history.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -46,6 +47,7 @@ class Checkpoint {
   Outcome add_sums(std::span<const PageNumber> batch);
   Outcome write_staging();
   Outcome write_in_place();
+  Outcome keep_for_snapshots();
   std::byte* staged(std::size_t index) const noexcept {
     return buffer_.data() + kStagingHeadBytes + index * kPageBytes;
   }
@@ -58,9 +60,11 @@ class Checkpoint {
   bool epoch_is_written_ = false;  // is block_.epoch on the medium?
   SparseArray<std::byte> buffer_;  // the staging area as it is written
   std::size_t most_pages_ = 0;
-  std::vector<StagedPage> entries_;  // of it
-  std::size_t batch_pages_ = 0;      // how many of them are not checksums
-  bool half_placed_ = false;         // an error: they may be half in their places
+  std::vector<StagedPage> entries_;   // of it
+  std::size_t batch_pages_ = 0;       // how many of them are not checksums
+  bool half_placed_ = false;          // an error: they may be half in their places
+  std::unique_ptr<History> history_;  // null: nobody can take snapshots
+  std::vector<BeforeImage> images_;   // of the batch
   CheckpointStatistics statistics_;
 };
 

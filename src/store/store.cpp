@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "store/disk/file_disk.hpp"
+#include "store/disk/mapped_disk.hpp"
 #include "store/format/checksum.hpp"
 #include "store/store_state.hpp"
 
@@ -56,7 +57,9 @@ Outcome make_file(const std::string& path, const StoreOptions& options) {
 Result<Store> Store::open(const std::string& path, const StoreOptions& options) {
   if (options.create && ::access(path.c_str(), F_OK) != 0)
     if (const Outcome outcome = make_file(path, options); failed(outcome)) return outcome;
-  auto disk = FileDisk::open(path, FileUse::existing);
+  auto file = FileDisk::open(path, FileUse::existing);
+  if (!file) return file.error();
+  auto disk = with_persistence(std::move(*file), options.persistence);
   if (!disk) return disk.error();
   auto state = StoreState::open(std::move(*disk), options);
   if (!state) return state.error();
@@ -112,14 +115,7 @@ Result<void*> Store::find_root(std::string_view name, const TypeMark& mark) cons
   if (const Outcome outcome = state_->check_process(); failed(outcome)) return outcome;
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
-  const RootEntry* const root = state_->heap().find_root(name);
-  if (root == nullptr) return static_cast<void*>(nullptr);
-  if (root->fingerprint != fingerprint(mark))
-    return Error{"root of a store",
-                 EPROTOTYPE,
-                 {},
-                 "it was made as another type or layout: Store::migrate()"};
-  return root->object;
+  return state_->heap().find_object(name, mark);
 }
 
 void Store::set_root(std::string_view name, const TypeMark& mark, void* object, bool typed) {
@@ -142,12 +138,7 @@ std::vector<Root> Store::roots() const {
   if (state_ == nullptr || failed(state_->check_process())) return {};
   std::shared_lock<std::shared_mutex> guard;
   if (!in_transaction()) guard = read_lock();
-  std::vector<Root> found;
-  for (const RootEntry* bucket : state_->heap().header().roots)
-    for (const RootEntry* root = bucket; root != nullptr; root = root->next)
-      found.push_back({std::string(Heap::name_of(*root)), std::string(Heap::type_of(*root)),
-                       root->object, root->object_bytes});
-  return found;
+  return state_->heap().list_roots();
 }
 
 std::pmr::memory_resource* Store::resource() const noexcept {

@@ -142,6 +142,7 @@ StoreStatistics StoreState::statistics() {
   now.untyped_bytes = untyped_bytes(heap_.header());
   now.relocated = relocated();
   now.detector = detector_->name();
+  now.durable_by = disk_->durable_by();
   return now;
 }
 

@@ -310,6 +310,19 @@ int pread_all(int descriptor, void* to, std::size_t length, std::uint64_t offset
   return 0;
 }
 
+int open_to_read(const char* path, int& descriptor) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  do {
+    descriptor = ::open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  } while (descriptor < 0 && errno == EINTR);
+  return descriptor < 0 ? errno : 0;
+}
+
+void close_file(int descriptor) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  ::close(descriptor);
+}
+
 int write_all(int descriptor, const char* from, std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
   const ErrnoSaver errno_saver;
   while (length != 0) {

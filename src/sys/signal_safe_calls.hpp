@@ -93,6 +93,9 @@ PAGETRAP_API int read_at(int descriptor, std::span<const Buffer> buffers, std::u
                          std::uint64_t offset, std::uint64_t& got) noexcept PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int pwrite_all(int descriptor, const void* from, std::size_t length,
                             std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE;
+/// Opens `path` for reading, O_CLOEXEC.
+PAGETRAP_API int open_to_read(const char* path, int& descriptor) noexcept PAGETRAP_SIGNAL_SAFE;
+PAGETRAP_API void close_file(int descriptor) noexcept PAGETRAP_SIGNAL_SAFE;
 /// EIO: the file ends before `length`.
 PAGETRAP_API int pread_all(int descriptor, void* to, std::size_t length,
                            std::uint64_t offset) noexcept PAGETRAP_SIGNAL_SAFE;

@@ -58,11 +58,23 @@ TEST_F(Inspection, TellsWhatThereIs) {
   EXPECT_EQ(number, 0U);
 }
 
-TEST_F(Inspection, IsRefusedWhileItIsOpen) {
+TEST_F(Inspection, SeesTheLastCommitOfAStoreThatIsOpen) {
   Store store = Store::open(path_, small_store()).value();
-  const auto file = StoreFile::open(path_);
-  ASSERT_FALSE(file);
-  EXPECT_EQ(file.error().number, EBUSY);
+  Map& map = *store.root<Map>("map").value();
+  store.transaction([&] { map[1] = "one"; }).value();
+  auto file = StoreFile::open(path_);
+  ASSERT_TRUE(file) << describe(file.error());
+  EXPECT_TRUE(file->info().in_use);
+  EXPECT_EQ(file->info().commits, 3U);
+  for (int i = 0; i < 2000; ++i)
+    store.transaction([&] { map[i] = std::string(1000, 'x'); }).value();
+  EXPECT_OK(file->verify());
+  std::vector<std::byte> bytes(file->info().roots.at(0).size_bytes);
+  EXPECT_OK(file->read(file->info().roots.at(0).address, bytes));
+  EXPECT_EQ(file->info().commits, 3U);
+  const auto compacted = compact(path_);
+  ASSERT_FALSE(compacted);
+  EXPECT_EQ(compacted.error().number, EBUSY);
 }
 
 TEST_F(Inspection, SeesTheLog) {

@@ -107,6 +107,7 @@ TEST_P(Model, RandomTransactionsWithAborts) {
   Folder folder;
   StoreOptions options = small_store(GetParam());
   options.durability = Durability::none;
+  if (GetParam() == Detect::scan) options.persistence = Persistence::cache_lines;
   Containers model(std::pmr::new_delete_resource());
   std::uint64_t step = 0;
   std::uint64_t aborts = 0;

@@ -26,6 +26,7 @@ struct FileRoot {
 
 struct StoreInfo {
   bool clean = false;                // closed as it should be
+  bool in_use = false;               // a program has it open: this is its last commit as of now
   unsigned intact_superblocks = 0;   // of two
   std::uint64_t restored_pages = 0;  // of a checkpoint that was interrupted; open() puts them back
   std::uint64_t base = 0;            // address of the data
@@ -46,8 +47,8 @@ struct StoreInfo {
 
 class FileView;  // src/store/inspect/file_view.hpp
 
-/// An open file, as of its last commit. Nothing is changed; EBUSY while a program has the store
-/// open.
+/// An open file, as of its last commit. Nothing is changed. While a program has the store open it
+/// is read as a snapshot is (snapshot.hpp), and the program goes on.
 class PAGETRAP_API StoreFile {
  public:
   /// Superblocks, staging area, log, and the heap's header and roots are read and checked.
@@ -71,7 +72,8 @@ class PAGETRAP_API StoreFile {
 
 /// Writes a store anew, beside its file, which it replaces when all of it is there: the log's
 /// commits are in the data pages then, free pages take no room, and the file ends where the data
-/// do. Its address stays. Returns what it is now.
+/// do. Its address stays. Returns what it is now. EBUSY while a program has the store open, or a
+/// snapshot of it.
 PAGETRAP_API Result<StoreInfo> compact(const std::string& path);
 
 }  // namespace store

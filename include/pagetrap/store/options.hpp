@@ -41,6 +41,16 @@ enum class RelocationMode : std::uint8_t {
   by_value,
 };
 
+/// What makes the file's contents durable.
+enum class Persistence : std::uint8_t {
+  automatic,     // cache lines, where the file is byte-addressable memory (DAX: the file system
+                 // grants MAP_SYNC); else system calls
+  system_calls,  // writes past the page cache, and flushes
+  cache_lines,  // a shared mapping whose cache lines are written back. On an ordinary file the same
+                // code runs, and commits do NOT survive a power failure, which may leave a file
+                // that cannot be opened: for exercise and measurement
+};
+
 /// A sector that is neither old nor new where the log may end.
 enum class DamagedTail : std::uint8_t {
   refuse,   // to open: it may have been a commit
@@ -53,6 +63,7 @@ struct StoreOptions {
   Detect detect = Detect::best;
   Durability durability = Durability::full;
   DamagedTail damaged_tail = DamagedTail::refuse;
+  Persistence persistence = Persistence::automatic;
   /// Writes outside of transactions that can only be found later, those to pages that stay open and
   /// all of `ring` and `scan`, are looked for before each transaction, put back and reported.
   bool check_strays = true;
@@ -92,6 +103,7 @@ struct StoreStatistics {
   std::uint64_t untyped_bytes = 0;      // of them: without a pointer map
   bool relocated = false;               // not at the address that its file records
   const char* detector = "";
+  const char* durable_by = "";  // what makes commits durable: "system calls", "clwb"
 };
 
 }  // namespace store

@@ -17,6 +17,8 @@ void say(const SignalSafeText& line) noexcept PAGETRAP_SIGNAL_SAFE {
   static_cast<void>(sys::write_all(STDERR_FILENO, line.view().data(), line.view().size()));
 }
 
+}  // namespace
+
 void report_loss(const Outcome& outcome, const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
   SignalSafeText line;
   line.text("pagetrap store: the page at ").pointer(address).text(" cannot be read: ");
@@ -27,12 +29,17 @@ void report_loss(const Outcome& outcome, const void* address) noexcept PAGETRAP_
   say(line);
 }
 
-}  // namespace
-
 void report_stray(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
   SignalSafeText line;
   line.text("pagetrap store: a write to ").pointer(address);
   line.text(" outside a transaction is refused\n");
+  say(line);
+}
+
+void report_stray_in_snapshot(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
+  SignalSafeText line;
+  line.text("pagetrap store: a write to ").pointer(address);
+  line.text(" in a snapshot is refused: it is read-only\n");
   say(line);
 }
 

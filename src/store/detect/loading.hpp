@@ -34,6 +34,9 @@ class Loader {
 
 /// What is said of a write that no transaction is around, before the thread gets its signal.
 void report_stray(const void* address) noexcept PAGETRAP_SIGNAL_SAFE;
+void report_stray_in_snapshot(const void* address) noexcept PAGETRAP_SIGNAL_SAFE;
+/// And of a page that cannot be had.
+void report_loss(const Outcome& outcome, const void* address) noexcept PAGETRAP_SIGNAL_SAFE;
 /// And of a block given back to a store that it is not of.
 void report_foreign(const void* block) noexcept PAGETRAP_SIGNAL_SAFE;
 

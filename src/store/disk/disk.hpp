@@ -17,11 +17,18 @@
 
 #include <pagetrap/core/config.hpp>
 
+#include "store/disk/own_files.hpp"
 #include "store/outcome.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace store {
+
+/// What others know a disk's file by.
+struct SharedFile {
+  const OwnFile& descriptor;  // the one that has the locks
+  std::string path;           // canonical
+};
 
 class Disk {
  public:
@@ -42,6 +49,10 @@ class Disk {
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
   /// The smallest write: 512 or 4096.
   [[nodiscard]] virtual std::size_t unit() const noexcept = 0;
+  /// Null: it is no file that snapshots of other processes could read.
+  [[nodiscard]] virtual const SharedFile* shared() const noexcept { return nullptr; }
+  /// What makes a write durable, for people.
+  [[nodiscard]] virtual const char* durable_by() const noexcept { return "system calls"; }
 
  protected:
   Disk() = default;

@@ -9,7 +9,10 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
 
+#include "store/disk/locks.hpp"
+#include "sys/fd.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -59,16 +62,20 @@ std::size_t direct_unit(int descriptor) noexcept {
 
 Result<std::unique_ptr<FileDisk>> FileDisk::open(const std::string& path, FileUse use) {
   std::unique_ptr<FileDisk> disk(new FileDisk);
-  const int access = use == FileUse::read_only ? O_RDONLY : O_RDWR;
+  disk->process_ = ::getpid();
+  const bool writes = use == FileUse::existing || use == FileUse::create;
+  const int access = writes ? O_RDWR : O_RDONLY;
   const int create = use == FileUse::create ? O_CREAT | O_EXCL : 0;
-  disk->cached_ = sys::Descriptor(::open(path.c_str(), access | create | O_CLOEXEC, 0600));
-  if (!disk->cached_.valid()) return Error{"open of a store", errno};
+  if (!disk->cached_.open(path.c_str(), access | create, 0600))
+    return Error{"open of a store", errno};
   struct stat facts {};
   if (::fstat(disk->cached_.get(), &facts) != 0) return Error{"fstat of a store", errno};
   if (!S_ISREG(facts.st_mode)) return Error{"open of a store", EINVAL, {}, "not a regular file"};
-  const bool writes = use != FileUse::read_only;
-  if (const Outcome outcome = disk->lock(writes ? F_WRLCK : F_RDLCK); failed(outcome))
-    return outcome;
+  // Of the open file, not of the process: a second Store of the same process is refused as well.
+  const Lock lock = writes ? Lock::exclusive : Lock::shared;
+  if (use != FileUse::shared)
+    if (const Outcome outcome = set_lock(disk->cached_.get(), lock, kWriterLock); failed(outcome))
+      return outcome;
   if (writes)
     if (const Outcome outcome = disk->open_for_writing(path); failed(outcome)) return outcome;
   // RACE a compaction has given the name to another file since, or between two of the descriptors:
@@ -80,7 +87,17 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(const std::string& path, FileUs
         other.st_dev != facts.st_dev || other.st_ino != facts.st_ino)
       return Error{"open of a store", EBUSY, {}, "the file was replaced meanwhile: try again"};
   }
+  std::error_code unknown;
+  disk->shared_.path = std::filesystem::canonical(path, unknown).string();
+  if (unknown) return Error{"path of a store", unknown.value()};
   return disk;
+}
+
+// RACE a child that was just made has not closed its copies yet: so the locks are given back, which
+// counts for all copies, and not only this one closed.
+FileDisk::~FileDisk() {
+  if (cached_.valid() && ::getpid() == process_)
+    static_cast<void>(set_lock(cached_.get(), Lock::none, {0, 0}));
 }
 
 std::string FileDisk::name_beside(const std::string& path) {
@@ -91,31 +108,18 @@ std::string FileDisk::name_beside(const std::string& path) {
          std::to_string(now.tv_nsec) + "-" + std::to_string(count.fetch_add(1));
 }
 
-// Of the open file, not of the process: a second Store of this process is refused as well, and a
-// process that dies gives it back.
-Outcome FileDisk::lock(int kind) noexcept {
-  struct flock whole {};
-  whole.l_type = static_cast<short>(kind);
-  whole.l_whence = SEEK_SET;
-  if (::fcntl(cached_.get(), F_OFD_SETLK, &whole) != 0) {
-    const int error = errno == EACCES || errno == EAGAIN ? EBUSY : errno;
-    return {"lock of a store", error, {}, error == EBUSY ? "somebody has it open" : ""};
-  }
-  return kDone;
-}
-
 Outcome FileDisk::open_for_writing(const std::string& path) {
   if (size() == 0)
     if (const Outcome outcome = extend_from(0, 2 * kDirectAlignment); failed(outcome))
       return outcome;
-  writer_ = sys::Descriptor(::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
-  const std::size_t unit = writer_.valid() ? direct_unit(writer_.get()) : 0;
+  const std::size_t unit =
+      writer_.open(path.c_str(), O_RDWR | O_DIRECT) ? direct_unit(writer_.get()) : 0;
   direct_ = unit != 0;
   if (direct_) unit_ = unit;
   const int direct = direct_ ? O_DIRECT : 0;
-  if (!direct_) writer_ = sys::Descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  through_ = sys::Descriptor(::open(path.c_str(), O_RDWR | O_DSYNC | O_CLOEXEC | direct));
-  if (!writer_.valid() || !through_.valid()) return {"open of a store", errno};
+  if ((!direct_ && !writer_.open(path.c_str(), O_RDWR)) ||
+      !through_.open(path.c_str(), O_RDWR | O_DSYNC | direct))
+    return {"open of a store", errno};
   return kDone;
 }
 
@@ -161,6 +165,15 @@ Outcome FileDisk::extend_from(std::uint64_t now, std::uint64_t size) noexcept {
   // The file system may keep the new length to itself until it is asked.
   if (error == 0 && ::fdatasync(cached_.get()) != 0) error = errno;
   return error == 0 ? kDone : error_at("growing a store", error, now);
+}
+
+Outcome FileDisk::fill_holes() noexcept {
+  const std::uint64_t now = size();
+  int error = 0;
+  do {
+    error = ::fallocate(cached_.get(), 0, 0, static_cast<off_t>(now)) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  return error == 0 ? kDone : error_at("filling the holes of a store", error, 0);
 }
 
 std::uint64_t FileDisk::size() const noexcept {

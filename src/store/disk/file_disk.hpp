@@ -6,7 +6,7 @@
 #include <string>
 
 #include "store/disk/disk.hpp"
-#include "sys/fd.hpp"
+#include "store/disk/own_files.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -16,12 +16,15 @@ enum class FileUse : std::uint8_t {
   existing,   // ENOENT if there is none
   create,     // EEXIST if there is one
   read_only,  // beside other readers; every write is EBADF
+  shared,     // the same, and beside a writer: what is read may be half written
 };
 
 class FileDisk final : public Disk {
  public:
-  /// Takes the file's lock: EBUSY if another store, of whatever process, has it.
+  /// Takes the file's lock (but for `shared`): EBUSY if another store, of whatever process, has it.
   static Result<std::unique_ptr<FileDisk>> open(const std::string& path, FileUse use);
+
+  ~FileDisk() override;
 
   /// Of a new file that will replace `path`: nobody else's, not of one that a crash left either.
   static std::string name_beside(const std::string& path);
@@ -34,17 +37,21 @@ class FileDisk final : public Disk {
   Outcome extend(std::uint64_t size) noexcept override;
   [[nodiscard]] std::uint64_t size() const noexcept override;
   [[nodiscard]] std::size_t unit() const noexcept override { return unit_; }
+  [[nodiscard]] const SharedFile* shared() const noexcept override { return &shared_; }
+  /// Room on the medium for all of it.
+  Outcome fill_holes() noexcept;
   /// Past the page cache?
   [[nodiscard]] bool direct() const noexcept { return direct_; }
 
  private:
   FileDisk() = default;
-  Outcome lock(int kind) noexcept;
   Outcome open_for_writing(const std::string& path);
   Outcome extend_from(std::uint64_t now, std::uint64_t size) noexcept;
-  sys::Descriptor cached_;   // reads; holds the lock
-  sys::Descriptor writer_;   // O_DIRECT where possible
-  sys::Descriptor through_;  // and O_DSYNC
+  OwnFile cached_;   // reads; holds the locks
+  OwnFile writer_;   // O_DIRECT where possible
+  OwnFile through_;  // and O_DSYNC
+  SharedFile shared_{cached_, {}};
+  pid_t process_ = -1;  // whose locks they are
   std::size_t unit_ = 4096;
   bool direct_ = false;
 };

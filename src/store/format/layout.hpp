@@ -49,6 +49,8 @@ struct Superblock {
   std::uint64_t commits = 0;     // before that
   std::int64_t created_ns = 0;
   std::uint64_t log_epoch = 0;  // records from log_start on are of this one or later
+  // Snapshots taken at this generation or before may miss pages: their history has no room.
+  std::uint64_t snapshots_lost = 0;
 };
 static_assert(std::is_trivially_copyable_v<Superblock> && sizeof(Superblock) <= 512);
 inline constexpr std::array<std::uint64_t, 2> kSlotOffsets{0, kPageBytes};
@@ -111,6 +113,9 @@ inline constexpr std::size_t kMostStagedPages = 1020;
 }
 static_assert(sizeof(StagingHead) + kMostStagedPages * sizeof(StagedPage) <= kStagingHeadBytes);
 
+// --- history: history.hpp -----------------------------------------------------------------------
+inline constexpr std::uint64_t kMostHistoryPages = std::uint64_t{1} << 32;
+
 // --- data ---------------------------------------------------------------------------------------
 // Groups of a page of checksums and the 512 pages that they are of.
 [[nodiscard]] constexpr std::uint64_t offset_of_sums(std::uint64_t data_offset,
@@ -123,6 +128,17 @@ static_assert(sizeof(StagingHead) + kMostStagedPages * sizeof(StagedPage) <= kSt
     PAGETRAP_SIGNAL_SAFE {
   return offset_of_sums(data_offset, page / kGroupPages) + kPageBytes +
          std::uint64_t{page % kGroupPages} * kPageBytes;
+}
+/// Which one is at `offset`, or whose checksum: then it is the group's first.
+[[nodiscard]] constexpr PageNumber page_at(std::uint64_t data_offset,
+                                           std::uint64_t offset) noexcept {
+  const std::uint64_t group = (offset - data_offset) / kGroupBytes;
+  const std::uint64_t index = (offset - data_offset) % kGroupBytes / kPageBytes;
+  return static_cast<PageNumber>(group * kGroupPages + (index == 0 ? 0 : index - 1));
+}
+[[nodiscard]] constexpr bool is_offset_of_sums(std::uint64_t data_offset,
+                                               std::uint64_t offset) noexcept {
+  return (offset - data_offset) % kGroupBytes == 0;
 }
 /// How many groups a file of `bytes` has whole.
 [[nodiscard]] constexpr std::uint64_t groups_in(std::uint64_t data_offset,

@@ -1,6 +1,7 @@
 #include "store/heap/heap.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
 
@@ -149,6 +150,26 @@ RootEntry* Heap::find_root(std::string_view name) const noexcept {
   for (RootEntry* root = bucket(name); root != nullptr; root = root->next)
     if (name_of(*root) == name) return root;
   return nullptr;
+}
+
+Result<void*> Heap::find_object(std::string_view name, const TypeMark& mark) const {
+  const RootEntry* const root = find_root(name);
+  if (root == nullptr) return static_cast<void*>(nullptr);
+  if (root->fingerprint != fingerprint(mark))
+    return Error{"root of a store",
+                 EPROTOTYPE,
+                 {},
+                 "it was made as another type or layout: Store::migrate()"};
+  return root->object;
+}
+
+std::vector<Root> Heap::list_roots() const {
+  std::vector<Root> found;
+  for (const RootEntry* bucket : header().roots)
+    for (const RootEntry* root = bucket; root != nullptr; root = root->next)
+      found.push_back({std::string(name_of(*root)), std::string(type_of(*root)), root->object,
+                       root->object_bytes});
+  return found;
 }
 
 RootEntry* Heap::add_root(std::string_view name, std::string_view type) noexcept {

@@ -5,6 +5,10 @@
 
 #include <cstddef>
 #include <string_view>
+#include <vector>
+
+#include <pagetrap/core/result.hpp>
+#include <pagetrap/store/store.hpp>
 
 #include "store/heap/header.hpp"
 #include "store/heap/page_runs.hpp"
@@ -41,6 +45,9 @@ class Heap {
   [[nodiscard]] const PointerMap& map() const noexcept { return map_; }
 
   [[nodiscard]] RootEntry* find_root(std::string_view name) const noexcept;
+  /// The object of it; null if there is none. EPROTOTYPE: it was made as something else.
+  [[nodiscard]] Result<void*> find_object(std::string_view name, const TypeMark& mark) const;
+  [[nodiscard]] std::vector<Root> list_roots() const;
   /// Null: there is no room. Precondition: there is none of that name.
   RootEntry* add_root(std::string_view name, std::string_view type) noexcept;
   /// The entry only; its object is the caller's affair.

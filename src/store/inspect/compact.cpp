@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "store/disk/locks.hpp"
 #include "store/format/checksum.hpp"
 #include "store/format/superblock.hpp"
 #include "store/inspect/file_view.hpp"
@@ -76,6 +77,17 @@ Outcome copy(FileView& from, Disk& to, std::uint64_t commits) {
   return write_superblock(to, block);
 }
 
+// One that is taken from now on needs nothing of a writer: the old file does not change any more.
+Outcome check_no_snapshots(const std::string& path) {
+  auto file = FileDisk::open(path, FileUse::shared);
+  if (!file) return file.error();
+  const auto in_use = snapshots_in_use((*file)->shared()->descriptor.get());
+  if (!in_use) return in_use.error();
+  if (!*in_use) return kDone;
+  return {
+      "compact", EBUSY, {}, "there are snapshots, which a new file would cut off their history"};
+}
+
 }  // namespace
 
 Result<StoreInfo> compact(const std::string& path) {
@@ -83,6 +95,7 @@ Result<StoreInfo> compact(const std::string& path) {
   StoreInfo before;
   auto from = FileView::open(path, DamagedTail::refuse, before);
   if (!from) return from.error();
+  if (const Outcome outcome = check_no_snapshots(path); failed(outcome)) return outcome;
   if (const Outcome outcome = (*from)->verify_pages(); failed(outcome)) return outcome;
   const std::string temporary = FileDisk::name_beside(path);
   {

@@ -46,7 +46,7 @@ Result<std::unique_ptr<FileView>> FileView::open(std::unique_ptr<Disk> file,
   OverlayDisk& disk = *view->disk_;
   const auto found = read_superblock(disk);
   if (!found) return found.error();
-  const Superblock& block = view->block_ = found->block;
+  Superblock& block = view->block_ = found->block;
   info.clean = (block.flags & kCleanFlag) != 0;
   info.intact_superblocks = found->intact;
   if (!info.clean) {
@@ -59,15 +59,7 @@ Result<std::unique_ptr<FileView>> FileView::open(std::unique_ptr<Disk> file,
   if (!pending) return pending.error();
   const auto log = recover_log(disk, block, damaged_tail == DamagedTail::discard, *pending);
   if (!log) return log.error();
-  info.base = block.base;
-  info.reserve_bytes = block.reserve_bytes;
-  info.file_bytes = disk.size();
-  info.log_bytes = block.log_bytes;
-  info.log_used_bytes = (log->next - block.log_start) * kSectorBytes;
-  info.log_records = log->records;
-  info.commits = log->commits;
-  info.openings = block.epoch;
-  info.created_ns = block.created_ns;
+  view->describe_file(*log, disk.size(), info);
   const std::uint64_t file_pages =
       std::min<std::uint64_t>(groups_in(block.data_offset, disk.size()) * kGroupPages, pages);
   view->stored_pages_ = file_pages;
@@ -80,6 +72,39 @@ Result<std::unique_ptr<FileView>> FileView::open(std::unique_ptr<Disk> file,
   view->committed_->set_file_pages(file_pages);
   if (const Outcome outcome = view->read_heap(info); failed(outcome)) return outcome;
   return view;
+}
+
+Result<std::unique_ptr<FileView>> FileView::open_in_use(const std::string& path, StoreInfo& info) {
+  std::unique_ptr<FileView> view(new FileView);
+  auto snapshot = SnapshotPages::open(path);
+  if (!snapshot) return snapshot.error();
+  view->snapshot_ = std::move(*snapshot);
+  view->block_ = view->snapshot_->superblock();
+  view->stored_pages_ = view->snapshot_->stored_pages();
+  info.in_use = true;
+  info.intact_superblocks = view->snapshot_->intact_superblocks();
+  view->describe_file(view->snapshot_->log(), view->snapshot_->file_bytes(), info);
+  if (const Outcome outcome = view->read_heap(info); failed(outcome)) return outcome;
+  return view;
+}
+
+Outcome FileView::load(PageNumber page, std::byte* to) noexcept {
+  if (snapshot_ == nullptr) return committed_->load(page, to);
+  std::size_t loaded = 0;
+  return snapshot_->load(page, 1, to, loaded);
+}
+
+void FileView::describe_file(const RecoveredLog& log, std::uint64_t file_bytes,
+                             StoreInfo& info) const {
+  info.base = block_.base;
+  info.reserve_bytes = block_.reserve_bytes;
+  info.file_bytes = file_bytes;
+  info.log_bytes = block_.log_bytes;
+  info.log_used_bytes = (log.next - block_.log_start) * kSectorBytes;
+  info.log_records = log.records;
+  info.commits = log.commits;
+  info.openings = block_.epoch;
+  info.created_ns = block_.created_ns;
 }
 
 Outcome FileView::damaged(const char* what, std::uint64_t address) const noexcept {

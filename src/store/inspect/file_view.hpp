@@ -10,6 +10,7 @@
 #include "store/disk/file_disk.hpp"
 #include "store/heap/header.hpp"
 #include "store/pages/committed_pages.hpp"
+#include "store/snapshot/snapshot_pages.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -41,8 +42,10 @@ class FileView {
                                                 StoreInfo& info);
   static Result<std::unique_ptr<FileView>> open(std::unique_ptr<Disk> file,
                                                 DamagedTail damaged_tail, StoreInfo& info);
+  /// Beside a writer.
+  static Result<std::unique_ptr<FileView>> open_in_use(const std::string& path, StoreInfo& info);
 
-  Outcome load(PageNumber page, std::byte* to) noexcept { return committed_->load(page, to); }
+  Outcome load(PageNumber page, std::byte* to) noexcept;
   /// Bytes of the data at `address`.
   Outcome read(std::uint64_t address, std::span<std::byte> to) noexcept;
   Outcome verify_pages();
@@ -55,6 +58,7 @@ class FileView {
   [[nodiscard]] std::uint64_t used_pages() const noexcept { return header_.used_pages; }
 
  private:
+  void describe_file(const RecoveredLog& log, std::uint64_t file_bytes, StoreInfo& info) const;
   Outcome read_heap(StoreInfo& info);
   Outcome read_roots(StoreInfo& info);
   Outcome count_free(std::uint64_t& pages);
@@ -69,6 +73,7 @@ class FileView {
   std::unique_ptr<OverlayDisk> disk_;
   Superblock block_;
   std::unique_ptr<CommittedPages> committed_;
+  std::unique_ptr<SnapshotPages> snapshot_;  // instead of both
   HeapHeader header_;
   std::uint64_t last_chunk_ = ~std::uint64_t{0};  // that read_marks() looked for
   PageNumber last_table_ = 0;

@@ -1,5 +1,7 @@
 #include <pagetrap/store/inspect.hpp>
 
+#include <cerrno>
+
 #include "store/inspect/file_view.hpp"
 
 namespace pagetrap {
@@ -15,6 +17,7 @@ StoreFile& StoreFile::operator=(StoreFile&& other) noexcept = default;
 Result<StoreFile> StoreFile::open(const std::string& path, DamagedTail damaged_tail) {
   StoreInfo info;
   auto view = FileView::open(path, damaged_tail, info);
+  if (!view && view.error().number == EBUSY) view = FileView::open_in_use(path, info);
   if (!view) return view.error();
   return StoreFile(std::move(*view), std::move(info));
 }

@@ -27,8 +27,9 @@ Result<RecoveredLog> recover_log(Disk& disk, const Superblock& block, bool forgi
                                  PendingRuns& runs);
 
 /// Puts a checkpoint that was interrupted right: the pages of the staging area are written to their
-/// places again, if it has all of them. Returns how many.
-Result<std::uint64_t> replay_staging(Disk& disk, const Superblock& block);
+/// places again, if it has all of them. Returns how many. `block` changes if snapshots of other
+/// processes are lost by that.
+Result<std::uint64_t> replay_staging(Disk& disk, Superblock& block);
 
 }  // namespace store
 }  // namespace v0

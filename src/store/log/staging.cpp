@@ -4,21 +4,14 @@
 #include <vector>
 
 #include "store/format/checksum.hpp"
+#include "store/format/superblock.hpp"
 #include "store/log/recovery.hpp"
+#include "store/log/staging.hpp"
+#include "store/snapshot/history.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace store {
-namespace {
-
-struct alignas(kPageBytes) Page {
-  std::array<std::byte, kPageBytes> bytes;
-};
-
-struct Staged {
-  std::vector<StagedPage> entries;
-  std::vector<Page> pages;
-};
 
 // Nothing unless all of it is there: then no page went to its place either.
 Result<Staged> read_staging(Disk& disk, const Superblock& block) {
@@ -53,11 +46,40 @@ Result<Staged> read_staging(Disk& disk, const Superblock& block) {
   return staged;
 }
 
+namespace {
+
+Outcome keep_for_snapshots(Disk& disk, Superblock& block, const Staged& staged) {
+  auto history = History::create(disk, block);
+  if (!history) return history.error();
+  if (*history == nullptr) return kDone;
+  std::vector<BeforeImage> images;
+  for (std::size_t i = 0; i < staged.entries.size(); ++i) {
+    const std::uint64_t offset = staged.entries[i].offset;
+    if (is_offset_of_sums(block.data_offset, offset)) continue;
+    const PageNumber page = page_at(block.data_offset, offset);
+    const std::uint64_t place = offset_of_sums(block.data_offset, page / kGroupPages) +
+                                page % kGroupPages * sizeof(std::uint64_t);
+    std::uint64_t sum = 0;
+    if (const Outcome outcome =
+            disk.read(std::as_writable_bytes(std::span(&sum, std::size_t{1})), place);
+        failed(outcome))
+      return outcome;
+    images.push_back({page, sum, staged.pages[i].bytes.data()});
+  }
+  if (!failed((*history)->keep(images))) return kDone;
+  block.snapshots_lost = block.generation;
+  block.generation += 1;
+  return write_superblock(disk, block);
+}
+
 }  // namespace
 
-Result<std::uint64_t> replay_staging(Disk& disk, const Superblock& block) {
+Result<std::uint64_t> replay_staging(Disk& disk, Superblock& block) {
   const auto staged = read_staging(disk, block);
   if (!staged) return staged.error();
+  if (!staged->entries.empty())
+    if (const Outcome outcome = keep_for_snapshots(disk, block, *staged); failed(outcome))
+      return outcome;
   std::uint64_t written = 0;
   for (std::size_t i = 0; i < staged->entries.size(); ++i) {
     Page there;

@@ -3,6 +3,7 @@
 //   store_campaign power --states 10000 --seed 1     states after power failures, and seeded bugs
 //   store_campaign flip  --flips 10000 --seed 1      single damaged bytes
 //   store_campaign kill  --kills 2000 --seconds 900  SIGKILL
+//   store_campaign readers --seconds 60              snapshots, and writers and readers killed
 #include <charconv>
 #include <cinttypes>
 #include <cstdio>
@@ -15,6 +16,7 @@
 #include "store/campaign/flips.hpp"
 #include "store/campaign/kills.hpp"
 #include "store/campaign/power.hpp"
+#include "store/campaign/readers.hpp"
 
 namespace {
 
@@ -82,6 +84,29 @@ int kill(std::uint64_t kills, std::uint64_t seconds, std::uint64_t seed) {
   return result.wrong.empty() ? 0 : 1;
 }
 
+// And the control: without before-images something that no commit left must be seen.
+int readers(std::uint64_t seconds, std::uint64_t seed) {
+  ReaderOptions options;
+  options.seconds = seconds;
+  options.seed = seed;
+  const ReaderResult result = read_while_written(options);
+  std::printf("readers    %6" PRIu64 " snapshots and %" PRIu64 " refreshed, %" PRIu64
+              " steps, %" PRIu64 " writers and %" PRIu64 " readers killed%s%s%s\n",
+              result.opened, result.refreshed, result.steps, result.writers_killed,
+              result.readers_killed, result.wrong.empty() ? "" : ": ", result.wrong.c_str(),
+              result.history_left ? "; the history is left" : "");
+  std::fflush(stdout);
+  if (!result.wrong.empty() || result.history_left) return 1;
+  options.keep_nothing = true;
+  options.kill_readers = options.kill_writers = false;
+  options.seconds = 60;
+  const ReaderResult control = read_while_written(options);
+  const bool found = !control.wrong.empty();
+  std::printf("control    nothing is kept for snapshots: %s after %" PRIu64 "\n",
+              found ? "found" : "NOT FOUND", control.opened + control.refreshed);
+  return found ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -90,7 +115,7 @@ int main(int argc, char** argv) try {
       {"--seconds", 900},   {"--seed", 1},
   };
   const std::string_view what = argc > 1 ? argv[1] : "";
-  bool usage = what != "power" && what != "flip" && what != "kill";
+  bool usage = what != "power" && what != "flip" && what != "kill" && what != "readers";
   for (int i = 2; i < argc && !usage; i += 2) {
     const auto number = numbers.find(argv[i]);
     usage = number == numbers.end() || i + 1 == argc;
@@ -102,13 +127,14 @@ int main(int argc, char** argv) try {
   if (usage) {
     std::fputs(
         "usage: store_campaign power [--states N] | flip [--flips N] |\n"
-        "       kill [--kills N] [--seconds S]; each [--seed X]\n",
+        "       kill [--kills N] [--seconds S] | readers [--seconds S]; each [--seed X]\n",
         stderr);
     return 2;
   }
   const std::uint64_t seed = numbers["--seed"];
   if (what == "power") return fail_power_of_all(numbers["--states"], seed);
   if (what == "flip") return flip(numbers["--flips"], seed);
+  if (what == "readers") return readers(numbers["--seconds"], seed);
   return kill(numbers["--kills"], numbers["--seconds"], seed);
 } catch (const std::exception& error) {
   std::fprintf(stderr, "store_campaign: %s\n", error.what());

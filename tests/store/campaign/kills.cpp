@@ -38,6 +38,8 @@ StoreOptions options_of(std::uint64_t random) {
   options.log_bytes = std::size_t{256} << 10;
   options.reserve_bytes = std::size_t{64} << 20;
   options.verify_all = true;
+  // The page cache survives a kill, whoever has written it.
+  if (random / 3 % 4 == 0) options.persistence = Persistence::cache_lines;
   return options;
 }
 

@@ -46,7 +46,7 @@ int exit_code(const Error& error) {
 }
 
 void write_info(JsonWriter& json, const StoreInfo& info) {
-  json.member("clean", info.clean);
+  json.member("clean", info.clean).member("in_use", info.in_use);
   json.member("intact_superblocks", static_cast<std::uint64_t>(info.intact_superblocks));
   json.member("restored_pages", info.restored_pages);
   json.member("base", info.base).member("reserve_bytes", info.reserve_bytes);
@@ -68,9 +68,10 @@ void write_info(JsonWriter& json, const StoreInfo& info) {
 void print_info(const std::string& file, const StoreInfo& info) {
   print_heading(shown(file));
   Table table({Align::left, Align::left});
-  table.add({"  state", info.clean ? std::string("closed cleanly")
-                                   : "not closed: " + std::to_string(info.log_records) +
-                                         " commits are in the log only"});
+  table.add({"  state", info.in_use  ? std::string("in use; this is the last commit as of now")
+                        : info.clean ? std::string("closed cleanly")
+                                     : "not closed: " + std::to_string(info.log_records) +
+                                           " commits are in the log only"});
   table.add({"  commits", grouped(static_cast<double>(info.commits)) + ", in " +
                               grouped(static_cast<double>(info.openings)) + " openings"});
   table.add({"  address", hexadecimal(info.base) + ", may grow to " + size_of(info.reserve_bytes)});
