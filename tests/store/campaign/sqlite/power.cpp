@@ -73,7 +73,7 @@ class Campaign {
         result_.first_wrong = "operation " + std::to_string(at) + ": " + wrong;
     }
     // Without flushes the medium may be wrong: every recording begins with a sound one.
-    if (options_.synchronous != Synchronous::full || random_() % 8 == 0) {
+    if (options_.synchronous != Synchronous::full || result_.corrupt != 0 || random_() % 8 == 0) {
       start_afresh();
       return;
     }
