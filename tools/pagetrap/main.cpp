@@ -85,6 +85,11 @@ struct StoreCommands {
 StoreCommands add_store_commands(CLI::App& app, StoreRequest& request) {
   CLI::App* const store = app.add_subcommand("store", "Look at persistent stores");
   store->require_subcommand(1);
+  store->footer(
+      "Exit codes: 0 done, and intact; 1 a file is damaged, cut short or not a store; 2 wrong "
+      "usage, "
+      "or no such root;\n3 not possible here: the file is missing or cannot be read, or a program "
+      "has it open.");
   const auto add = [&](const char* name, const char* what) {
     CLI::App* const command = store->add_subcommand(name, what);
     command->add_option("FILE", request.files, "A store")->required()->expected(1, 1 << 20);

@@ -1,6 +1,7 @@
 // The campaigns as a program; tests/store/run builds and runs it.
 //
 //   store_campaign power --states 10000 --seed 1     states after power failures, and seeded bugs
+//   store_campaign sqlite --states 2000 --seed 1     the same states under SQLite, as a control
 //   store_campaign flip  --flips 10000 --seed 1      single damaged bytes
 //   store_campaign kill  --kills 2000 --seconds 900  SIGKILL
 //   store_campaign readers --seconds 60              snapshots, and writers and readers killed
@@ -17,6 +18,7 @@
 #include "store/campaign/kills.hpp"
 #include "store/campaign/power.hpp"
 #include "store/campaign/readers.hpp"
+#include "store/campaign/sqlite/power.hpp"
 
 namespace {
 
@@ -115,7 +117,8 @@ int main(int argc, char** argv) try {
       {"--seconds", 900},   {"--seed", 1},
   };
   const std::string_view what = argc > 1 ? argv[1] : "";
-  bool usage = what != "power" && what != "flip" && what != "kill" && what != "readers";
+  bool usage =
+      what != "power" && what != "sqlite" && what != "flip" && what != "kill" && what != "readers";
   for (int i = 2; i < argc && !usage; i += 2) {
     const auto number = numbers.find(argv[i]);
     usage = number == numbers.end() || i + 1 == argc;
@@ -126,13 +129,14 @@ int main(int argc, char** argv) try {
   }
   if (usage) {
     std::fputs(
-        "usage: store_campaign power [--states N] | flip [--flips N] |\n"
+        "usage: store_campaign power [--states N] | sqlite [--states N] | flip [--flips N] |\n"
         "       kill [--kills N] [--seconds S] | readers [--seconds S]; each [--seed X]\n",
         stderr);
     return 2;
   }
   const std::uint64_t seed = numbers["--seed"];
   if (what == "power") return fail_power_of_all(numbers["--states"], seed);
+  if (what == "sqlite") return sqlite_controls(numbers["--states"], seed);
   if (what == "flip") return flip(numbers["--flips"], seed);
   if (what == "readers") return readers(numbers["--seconds"], seed);
   return kill(numbers["--kills"], numbers["--seconds"], seed);
