@@ -54,7 +54,10 @@ Verdict PagedRegion::serve(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
         if (fault.kind == FaultKind::missing) replace_dropped(index, word);
         return Verdict::retry;
       case Stage::evicting:
-        if (rescue(index, word, fault.write)) return Verdict::retry;
+        // One that the evictor leaves in its place while it copies is there for readers, unless the
+        // program has dropped it. Then it stays, and is found dropped by the next fault: the
+        // evictor's own, too, which would read it for ever.
+        if (rescue(index, word, fault.write || is_dropped(fault))) return Verdict::retry;
         break;
       case Stage::leaving:
       case Stage::rescuing:
@@ -112,6 +115,10 @@ bool PagedRegion::open_for_writing(std::uint64_t index, PageWord word) noexcept
   count(tally.write_traps);
   openings.trapped();
   return true;
+}
+
+bool PagedRegion::is_dropped(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
+  return fault.kind == FaultKind::missing && !sys::in_core(fault.page);
 }
 
 // The program itself may have dropped the page (madvise). It reads as zeroes then, as all memory

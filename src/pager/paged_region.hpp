@@ -117,6 +117,7 @@ class PagedRegion {
   bool share_read_ahead(std::uint64_t index) noexcept PAGETRAP_SIGNAL_SAFE;
   /// These three: false, or void: look again at what the page is.
   bool open_for_writing(std::uint64_t index, PageWord word) noexcept PAGETRAP_SIGNAL_SAFE;
+  static bool is_dropped(const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE;
   void replace_dropped(std::uint64_t index, PageWord word) noexcept PAGETRAP_SIGNAL_SAFE;
   bool rescue(std::uint64_t index, PageWord word, bool write) noexcept PAGETRAP_SIGNAL_SAFE;
   [[nodiscard]] Result<Done> reserve(std::size_t size_bytes, PageRange adopted);

@@ -1,6 +1,7 @@
 // Pins, hints, limits, and the budget at run time.
 #include <sys/mman.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -188,6 +189,45 @@ TEST_P(Hints, AdoptedMemoryKeepsItsContents) {
       ASSERT_EQ(memory[page * words_in_page()], page % 2 == 0 ? page + 1 : 0);
   }
   ::munmap(mapped, bytes(Pages{kPages}));
+}
+
+// The program's own madvise(), which nobody tells us of: the page reads as zeroes, as all memory
+// does, for whoever looks at it next: the program, an eviction, a flush.
+TEST_P(Hints, ThePagesThatTheProgramDropsAreZeroes) {
+  for (const bool alone : {true, false}) {
+    auto paged = region({.prefetch = false});
+    std::atomic<bool> stop{false};
+    std::thread other;
+    if (!alone)
+      other = std::thread([&] {
+        while (!stop.load()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      });
+    const auto write = [&](std::uint64_t value) {
+      for (std::uint64_t page = 0; page < 32; ++page) words(paged)[page * words_in_page()] = value;
+    };
+    const auto drop = [&](std::uint64_t page) {
+      ASSERT_EQ(::madvise(paged.data() + bytes(Pages{page}), page_size(), MADV_DONTNEED), 0);
+    };
+    const auto expect = [&](std::uint64_t value, std::uint64_t dropped) {
+      for (std::uint64_t page = 0; page < 32; ++page)
+        ASSERT_EQ(words(paged)[page * words_in_page()], page == dropped ? 0 : value) << page;
+    };
+    write(1);
+    drop(5);
+    expect(1, 5);
+    write(2);
+    drop(6);
+    ASSERT_TRUE(paged.evict_all());
+    expect(2, 6);
+    write(3);
+    drop(7);
+    ASSERT_TRUE(paged.flush());
+    expect(3, 7);
+    ASSERT_TRUE(paged.evict_all());
+    expect(3, 7);
+    stop.store(true);
+    if (other.joinable()) other.join();
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, Hints, ::testing::ValuesIn(kWays), way_name);
