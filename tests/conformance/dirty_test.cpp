@@ -194,7 +194,8 @@ TEST_P(Dirty, FindingWithoutArming) {
   expected = write({5, 7}, 2);
   if (!armed) expected[5] = false;
   EXPECT_EQ(find(armed), expected);
-  for (const std::size_t i : {4, 5, 7, 9}) region.arm_dirty({page_at(region, i), Pages{1}}).value();
+  for (const std::size_t i : std::initializer_list<std::size_t>{4, 5, 7, 9})
+    region.arm_dirty({page_at(region, i), Pages{1}}).value();
   EXPECT_EQ(collect(region), none(kPages));
   expected = write({4, 5, 7, 9}, 3);
   EXPECT_EQ(collect(region), expected);
@@ -207,7 +208,7 @@ TEST_P(Dirty, FewPagesAndMany) {
   ASSERT_TRUE(region.valid());
   region.arm_dirty(region.range()).value();
   EXPECT_EQ(collect(region), none(kPages));
-  for (std::size_t step : {40, 3, 25, 1, 64, 2}) {
+  for (std::size_t step : std::initializer_list<std::size_t>{40, 3, 25, 1, 64, 2}) {
     std::vector<bool> expected = none(kPages);
     for (std::size_t i = step / 2; i < kPages; i += step) {
       store(region, page_at(region, i), step, way());
