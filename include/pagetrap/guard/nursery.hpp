@@ -37,7 +37,8 @@ struct NurseryOptions {
   void* self = nullptr;     // for refill; borrowed
 };
 
-/// Owns the nurseries. Move-only; it may be moved while allocators use it not at all.
+/// Owns the nurseries. Move-only; allocators keep its address, so it stays where it is from the
+/// first of them on.
 class PAGETRAP_API NurseryPool {
  public:
   /// Behind each nursery. Objects that are not longer cannot jump over it.
