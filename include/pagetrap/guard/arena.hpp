@@ -23,11 +23,11 @@ namespace guard {
 struct ArenaState;  // src/guard/arena/arena_state.hpp
 
 enum class Misuse : std::uint8_t {
-  stale_read,         // of memory whose objects were all destroyed
-  stale_write,        //
-  destroyed_twice,    //
-  not_an_object,      // destroy() of what is no object of this arena, or inside of one
-  of_another_type,    // destroy() by a pointer to another type than it was created as
+  stale_read,       // of memory whose objects were all destroyed
+  stale_write,      //
+  destroyed_twice,  //
+  not_an_object,    // destroy() of what is no object of this arena, or inside of one
+  of_another_type,  // destroy() by a pointer to another type than it was created as
 };
 
 struct MisuseReport {
@@ -52,8 +52,8 @@ struct ArenaOptions {
 };
 
 struct ArenaStatistics {
-  std::size_t pages_dropped = 0;    // given back to the kernel, and guarded
-  std::size_t pages_kept = 0;       // dead, but the kernel refused a guard: stale reads see old bytes
+  std::size_t pages_dropped = 0;  // given back to the kernel, and guarded
+  std::size_t pages_kept = 0;     // dead, but the kernel refused a guard: stale reads see old bytes
   std::size_t chunks_dropped = 0;   // of 2 MiB, with their page tables
   std::size_t addresses_used = 0;   // bytes
   std::size_t retired = 0;          // objects without an owner that wait for shields

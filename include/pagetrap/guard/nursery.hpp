@@ -27,8 +27,8 @@ struct FullNursery {
 /// Signals  With GuardPage it runs inside the fault handler of the thread that allocates: it may
 ///          not allocate, nor take a lock that its thread may hold.
 /// Threads  as many at once as allocate.
-using Refill = std::byte* (*)(void* self, NurseryPool& pool,
-                              const FullNursery& full) noexcept PAGETRAP_SIGNAL_SAFE;
+using Refill = std::byte* (*)(void* self, NurseryPool& pool, const FullNursery& full) noexcept
+    PAGETRAP_SIGNAL_SAFE;
 
 struct NurseryOptions {
   std::size_t nursery_bytes = 512_KiB;  // rounded up to pages; at least NurseryPool::kGuardBytes

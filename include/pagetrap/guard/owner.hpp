@@ -46,8 +46,7 @@ class Owner {
     return Owner(arena, arena.template create<T>(std::forward<Arguments>(arguments)...));
   }
   ~Owner() { reset(); }
-  Owner(Owner&& other) noexcept
-      : arena_(other.arena_), object_(other.object_.exchange(nullptr)) {}
+  Owner(Owner&& other) noexcept : arena_(other.arena_), object_(other.object_.exchange(nullptr)) {}
   Owner& operator=(Owner&& other) noexcept {
     if (this != &other) {
       reset();

@@ -134,8 +134,7 @@ Found ArenaState::find(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE 
   const ObjectType* const type = spans_[span].type.load(std::memory_order_acquire);
   if (type == nullptr) return {};
   const Slots slots = Slots::of(*type);
-  const std::size_t begin =
-      (span - spans_[span].lead.load(std::memory_order_relaxed)) * kSpan;
+  const std::size_t begin = (span - spans_[span].lead.load(std::memory_order_relaxed)) * kSpan;
   const std::size_t slot = (offset - begin) / slots.stride;
   if (slot >= slots.count) return {type, nullptr};
   return {type, region.data() + begin + slot * slots.stride};

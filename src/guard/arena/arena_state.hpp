@@ -76,12 +76,12 @@ struct ArenaState {
     return std::uint64_t{1} << offset / kGranule % 64;
   }
 
-  sys::Mapping tables_;  // zeroes until used, and only then memory
-  std::atomic<std::uint64_t>* life_ = nullptr;         // a bit for each granule
-  Span* spans_ = nullptr;                              //
-  std::atomic<std::uint32_t>* dead_bytes_ = nullptr;   // of each page
-  std::atomic<std::uint32_t>* dead_pages_ = nullptr;   // of each chunk
-  std::mutex opening_;                                 // held to open a span, or to add a type
+  sys::Mapping tables_;                               // zeroes until used, and only then memory
+  std::atomic<std::uint64_t>* life_ = nullptr;        // a bit for each granule
+  Span* spans_ = nullptr;                             //
+  std::atomic<std::uint32_t>* dead_bytes_ = nullptr;  // of each page
+  std::atomic<std::uint32_t>* dead_pages_ = nullptr;  // of each chunk
+  std::mutex opening_;                                // held to open a span, or to add a type
   std::array<std::atomic<TypeSpans*>, Arena::kMostTypes> types_{};
 };
 

@@ -271,8 +271,7 @@ TEST(ArenaTest, AddressesThatAreUsedUp) {
   options.reserve_bytes = 2_MiB;
   Arena arena = Arena::reserve(options).value();
   std::vector<Page*> pages;
-  EXPECT_THROW(
-      for (;;) pages.push_back(arena.create<Page>()), std::bad_alloc);
+  EXPECT_THROW(for (;;) pages.push_back(arena.create<Page>()), std::bad_alloc);
   EXPECT_EQ(pages.size(), 512U);
   for (Page* page : pages) arena.destroy(page);
   EXPECT_THROW(arena.create<Page>(), std::bad_alloc);  // never again
@@ -333,10 +332,11 @@ TEST(ArenaDeathTest, WithoutAHandlerTheLineIsOnStandardError) {
   Arena arena = Arena::reserve().value();
   auto* const page = arena.create<Page>();
   arena.destroy(page);
-  EXPECT_EXIT(static_cast<void>(*const_cast<volatile std::byte*>(&page->bytes[40])),
-              testing::KilledBySignal(SIGSEGV),
-              "read of a destroyed object: 0x[0-9a-f]+ is 40 bytes into the .*Page \\(4096 bytes\\) "
-              "at 0x[0-9a-f]+, thread [0-9]+");
+  EXPECT_EXIT(
+      static_cast<void>(*const_cast<volatile std::byte*>(&page->bytes[40])),
+      testing::KilledBySignal(SIGSEGV),
+      "read of a destroyed object: 0x[0-9a-f]+ is 40 bytes into the .*Page \\(4096 bytes\\) "
+      "at 0x[0-9a-f]+, thread [0-9]+");
   EXPECT_EXIT(arena.destroy(page), testing::KilledBySignal(SIGABRT),
               "destroy\\(\\) of an object that was destroyed before");
 }
