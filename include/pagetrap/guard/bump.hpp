@@ -32,6 +32,8 @@ struct CompareAndBranch {
 template <class Limit>
 class BumpAllocator {
  public:
+  /// To be assigned before the first allocation. Constant, so that a thread_local costs no check.
+  constexpr BumpAllocator() noexcept = default;
   explicit BumpAllocator(NurseryPool& pool) noexcept
       : pool_(&pool), cursor_(pool.nowhere()), limit_(cursor_) {}
 
@@ -79,9 +81,9 @@ class BumpAllocator {
   [[nodiscard]] std::byte* cursor() const noexcept { return cursor_; }
 
  private:
-  NurseryPool* pool_;
-  std::byte* cursor_;
-  std::byte* limit_;  // not looked at with GuardPage
+  NurseryPool* pool_ = nullptr;
+  std::byte* cursor_ = nullptr;
+  std::byte* limit_ = nullptr;  // not looked at with GuardPage
 };
 
 }  // namespace guard

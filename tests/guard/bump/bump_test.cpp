@@ -178,7 +178,8 @@ TYPED_TEST(Bump, ThreadsWithNurseriesOfTheirOwn) {
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
-      thread_local BumpAllocator<TypeParam> allocator(pool);
+      constinit thread_local BumpAllocator<TypeParam> allocator;
+      allocator = BumpAllocator<TypeParam>(pool);
       auto& mine = made[static_cast<std::size_t>(t)];
       mine.reserve(kEach);
       for (std::size_t i = 0; i < kEach; ++i) {
