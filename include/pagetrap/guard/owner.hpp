@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cassert>
 #include <cstddef>
 #include <utility>
 
@@ -59,6 +60,7 @@ class Owner {
   /// Nobody gets to the present object any more, but `replacement` (of the same arena). The old one
   /// is destroyed when no shield protects it.
   void reset(T* replacement = nullptr) noexcept {
+    assert(arena_ != nullptr || replacement == nullptr);  // of which arena would it be?
     if (arena_ != nullptr) arena_->retire(object_.exchange(replacement));
   }
   [[nodiscard]] bool empty() const noexcept {

@@ -211,7 +211,9 @@ void ArenaState::drop_chunk(std::size_t index) noexcept {
   if (sys::replace_by_nothing({base, pages_for(kChunk)}) != 0) return;
   chunks_dropped.fetch_add(1, std::memory_order_relaxed);
   const PageRange bits = pages_covering(&life_word(index * kChunk), kChunk / kGranule / 8);
-  if (bits.size_bytes() == kChunk / kGranule / 8) sys::advise(bits, MADV_DONTNEED);  // all zero
+  // All zero, and so they stay; a refusal would keep 16 KiB.
+  if (bits.size_bytes() == kChunk / kGranule / 8)
+    static_cast<void>(sys::advise(bits, MADV_DONTNEED));
 }
 
 }  // namespace guard

@@ -64,21 +64,23 @@ Slots* add() {
   return made;
 }
 
-// The calling thread's, until it ends.
-struct Mine {
-  Slots* slots = nullptr;
-  ~Mine() {
-    if (slots == nullptr) return;
+// The calling thread's, until it ends. A pointer apart from what has a destructor: destructors of
+// other thread-locals may make shields after that has run.
+constinit thread_local Slots* t_slots = nullptr;
+
+struct Leaver {
+  ~Leaver() {
+    if (t_slots == nullptr) return;
     free_shields = {};
-    slots->in_use.store(false, std::memory_order_release);
+    t_slots->in_use.store(false, std::memory_order_release);
+    t_slots = nullptr;
   }
 };
-thread_local Mine t_mine;
 
 // In a fork()ed child the other threads' shields protect nothing.
 void forget_other_threads() noexcept {
   for (Slots* each = g_all.load(std::memory_order_relaxed); each != nullptr; each = each->next) {
-    if (each == t_mine.slots) continue;
+    if (each == t_slots) continue;
     for (std::size_t i = 0; i < each->made.load(std::memory_order_relaxed); ++i)
       each->slots[i].store(nullptr, std::memory_order_relaxed);
     each->in_use.store(false, std::memory_order_relaxed);
@@ -92,16 +94,18 @@ void make_shields() {
   std::call_once(once, [] {
     if (::pthread_atfork(nullptr, nullptr, forget_other_threads) != 0) throw std::bad_alloc();
   });
-  if (t_mine.slots == nullptr) {
+  if (t_slots == nullptr) {
     Slots* const unused = find_unused();
-    t_mine.slots = unused != nullptr ? unused : add();
+    t_slots = unused != nullptr ? unused : add();
+    static thread_local Leaver t_leaver;
+    static_cast<void>(t_leaver);
     // What an earlier thread made is free.
-    free_shields = {t_mine.slots->free, t_mine.slots->free};
-    for (std::size_t i = 0; i < t_mine.slots->made.load(std::memory_order_relaxed); ++i)
-      *free_shields.top++ = &t_mine.slots->slots[i];
+    free_shields = {t_slots->free, t_slots->free};
+    for (std::size_t i = 0; i < t_slots->made.load(std::memory_order_relaxed); ++i)
+      *free_shields.top++ = &t_slots->slots[i];
     if (free_shields.top != free_shields.bottom) return;
   }
-  Slots& mine = *t_mine.slots;
+  Slots& mine = *t_slots;
   const std::size_t made = mine.made.load(std::memory_order_relaxed);
   if (made + kMore > kMost) throw std::bad_alloc();
   for (std::size_t i = made; i < made + kMore; ++i) *free_shields.top++ = &mine.slots[i];

@@ -164,6 +164,27 @@ TEST(OwnerTest, ThreadsThatEndLeaveTheirSlots) {
     }).join();
 }
 
+// A thread-local that was made before the thread's first shield ends after its slots are given up.
+TEST(OwnerTest, AShieldInAThreadsLastDestructors) {
+  static Owner<Witness>* shared = nullptr;
+  struct Late {
+    int* seen = nullptr;
+    ~Late() {
+      if (seen != nullptr) *seen = static_cast<int>(Shield<Witness>(*shared)->number);
+    }
+  };
+  Arena arena = Arena::reserve().value();
+  auto owner = Owner<Witness>::make(arena, 5U);
+  shared = &owner;
+  int seen = 0;
+  std::thread([&] {
+    thread_local Late late;
+    late.seen = &seen;
+    const Shield<Witness> shield(owner);
+  }).join();
+  EXPECT_EQ(seen, 5);
+}
+
 // Readers follow owners while writers replace what they own, without a pause. Every object tells
 // whether it is alive, and its page is gone when it is not.
 TEST(OwnerTest, NoUseAfterFreeUnderStress) {
