@@ -157,7 +157,7 @@ TEST(ArenaTest, NeverAnotherObjectsData) {
   std::vector<std::pair<Node*, std::uint64_t>> live;
   std::vector<std::pair<Node*, std::uint64_t>> dead;
   std::vector<Small*> small;
-  for (std::uint64_t i = 0; i < 300'000; ++i) {
+  for (std::uint64_t i = 0; i < 60'000; ++i) {
     live.emplace_back(arena.create<Node>(Node{nullptr, i, i}), i);
     small.push_back(arena.create<Small>(Small{static_cast<std::uint32_t>(i)}));
     if (random() % 8 != 0) {
@@ -209,7 +209,7 @@ std::size_t status(const std::string& name) {
   return 0;
 }
 
-// 1.2 GiB of objects, 1,000 alive at a time: neither memory, nor page tables, nor mappings grow.
+// 600 MiB of objects, 1,000 alive at a time: neither memory, nor page tables, nor mappings grow.
 TEST(ArenaTest, DeadChunksCostNothing) {
   Catcher catcher;
   Arena arena = Arena::reserve(catcher.options()).value();
@@ -218,15 +218,15 @@ TEST(ArenaTest, DeadChunksCostNothing) {
   live[0] = first;
   std::size_t tables = 0;
   const std::size_t maps = lines_of_maps();
-  for (std::size_t i = 0; i < 300'000; ++i) {
+  for (std::size_t i = 0; i < 150'000; ++i) {
     Page*& place = live[i % live.size()];
     arena.destroy(place);
     place = arena.create<Page>();
-    if (i == 100'000) tables = status("VmPTE:");
+    if (i == 50'000) tables = status("VmPTE:");
   }
-  EXPECT_GT(arena.statistics().chunks_dropped, 500U);
+  EXPECT_GT(arena.statistics().chunks_dropped, 250U);
   EXPECT_LT(lines_of_maps(), maps + 20);
-  EXPECT_LT(status("VmPTE:"), tables + 400);  // KiB; those of 0.8 GiB would be 1,600
+  EXPECT_LT(status("VmPTE:"), tables + 200);  // KiB; those of 400 MiB would be 800
   std::byte value{};
   ASSERT_EQ(read_stale(catcher, &first->bytes[5], value), Seen::fault);
   EXPECT_EQ(catcher.last.object, first);
