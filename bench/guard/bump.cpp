@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "guard/bump_side.hpp"
@@ -52,21 +53,43 @@ void measure(const Effort& effort, Report& report) {
   }
 }
 
-void add(Questions& questions, const char* id, void (*how)(const Effort&, Report&)) {
-  questions.push_back({.id = id,
-                       .asks = "an allocation, mean of four loops, refills included",
+template <std::size_t kNurseryBytes, std::size_t kLoop>
+void measure_one(const Effort& effort, Report& report) {
+  pin_to_cpu(0);
+  BumpSide<guard::GuardPage> ours(kNurseryBytes, report);
+  BumpSide<guard::CompareAndBranch> rival(kNurseryBytes, report);
+  interleave(
+      effort, report, [&] { return ours.time(kLoop, kAllocations); },
+      [&] { return rival.time(kLoop, kAllocations); });
+  report.parameter("nursery_bytes", static_cast<double>(kNurseryBytes));
+}
+
+void add(Questions& questions, std::string id, std::string asks,
+         void (*how)(const Effort&, Report&)) {
+  questions.push_back({.id = std::move(id),
+                       .asks = std::move(asks),
                        .ours = "bump allocation, guard page",
                        .rival = "bump allocation, compare and branch",
                        .unit = "ns",
                        .measure = how});
 }
 
+template <std::size_t kNurseryBytes, std::size_t... kLoop>
+void add_size(Questions& questions, const std::string& id, std::index_sequence<kLoop...>) {
+  add(questions, id, "an allocation, mean of four loops, refills included", measure<kNurseryBytes>);
+  (add(questions, id + "." + kBumpLoops[kLoop].parameter,
+       std::string("an allocation, refills included: ") + kBumpLoops[kLoop].name,
+       measure_one<kNurseryBytes, kLoop>),
+   ...);
+}
+
 }  // namespace
 
 void add_bump(Questions& questions) {
-  add(questions, "guard.bump.nursery_64k", measure<64_KiB>);
-  add(questions, "guard.bump.nursery_512k", measure<512_KiB>);
-  add(questions, "guard.bump.nursery_4m", measure<4_MiB>);
+  constexpr std::make_index_sequence<kBumpLoops.size()> kAll;
+  add_size<64_KiB>(questions, "guard.bump.nursery_64k", kAll);
+  add_size<512_KiB>(questions, "guard.bump.nursery_512k", kAll);
+  add_size<4_MiB>(questions, "guard.bump.nursery_4m", kAll);
 }
 
 }  // namespace pagetrap::bench

@@ -77,8 +77,8 @@ void measure(const Effort& effort, Report& report) {
   for (std::size_t loop = 0; loop < kBumpLoops.size(); ++loop) {
     const Spread saved = spread_of(all.saved[loop]);
     BreakEven row;
-    row.application = std::string("allocation, ") + kBumpLoops[loop].name;
-    row.fault_mechanism = "guard page, trap over call";
+    row.application = std::string(kBumpLoops[loop].name);
+    row.fault_mechanism = "nursery full: trap over call";
     row.fault_ns = trap.median;
     row.instruction = "limit check";
     if (saved.median > 0 && saved.low > percentile(all.noise[loop], 0.9)) {
@@ -87,8 +87,7 @@ void measure(const Effort& effort, Report& report) {
       row.low = trap.low / saved.high;
       row.high = trap.high / saved.low;
       row.application +=
-          ", nursery of " +
-          quantity(row.accesses_per_fault * kBumpLoops[loop].object_bytes / 1024, "KiB");
+          ": " + quantity(row.accesses_per_fault * kBumpLoops[loop].object_bytes / 1024, "KiB");
     }
     report.break_even(row);
   }

@@ -16,16 +16,16 @@ template <class Limit>
 using BumpLoop = std::size_t (*)(Bump<Limit>& allocator, std::size_t count);
 
 struct BumpLoopFacts {
-  const char* name;       // for people
+  const char* name;       // for people: what, and where the cursor is
   const char* parameter;  // for machines
   double object_bytes;    // on average
 };
 
 inline constexpr std::array<BumpLoopFacts, 4> kBumpLoops{{
-    {"cursor in a register, 32 bytes", "register_32", 32},
-    {"cursor in a register, 16 to 40 bytes by data", "register_mixed", 28},
-    {"cursor in a thread-local, 32 bytes", "thread_local_32", 32},
-    {"cursor in a thread-local, a tree by recursion", "thread_local_tree", 24},
+    {"32 B, register", "register_32", 32},
+    {"16-40 B, register", "register_mixed", 28},
+    {"32 B, thread-local", "thread_local_32", 32},
+    {"tree, thread-local", "thread_local_tree", 24},
 }};
 
 /// The `index`-th of kBumpLoops. Defined for guard::GuardPage and guard::CompareAndBranch.
