@@ -30,16 +30,6 @@ Spread spread_of(const std::vector<double>& values) {
   return {bench::median(values), percentile(values, 0.1), percentile(values, 0.9)};
 }
 
-/// Nanoseconds per allocation, without a refill.
-template <class Limit>
-double without_refill(BumpSide<Limit>& side, std::size_t loop, Report& report) {
-  side.start_over();
-  const std::size_t before = side.refills();
-  const double cost = side.time(loop, kAllocations);
-  report.check(side.refills() == before, "the nursery filled");
-  return cost;
-}
-
 struct Samples {
   std::array<std::vector<double>, kBumpLoops.size()> saved;
   std::array<std::vector<double>, kBumpLoops.size()>
@@ -53,10 +43,10 @@ void sample(int rounds, Samples& all, Report& report) {
   for (int round = -1; round < rounds; ++round) {
     for (std::size_t loop = 0; loop < kBumpLoops.size(); ++loop) {
       const bool swapped = round % 2 != 0;
-      double guarded = swapped ? without_refill(by_guard, loop, report) : 0;
-      const double compared = without_refill(by_comparison, loop, report);
-      if (!swapped) guarded = without_refill(by_guard, loop, report);
-      const double again = without_refill(by_guard, loop, report);
+      double guarded = swapped ? by_guard.time_without_refill(loop, kAllocations) : 0;
+      const double compared = by_comparison.time_without_refill(loop, kAllocations);
+      if (!swapped) guarded = by_guard.time_without_refill(loop, kAllocations);
+      const double again = by_guard.time_without_refill(loop, kAllocations);
       if (round < 0) continue;  // warms up
       all.saved[loop].push_back(compared - guarded);
       all.noise[loop].push_back(again - guarded);

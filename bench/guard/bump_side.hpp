@@ -25,21 +25,31 @@ class BumpSide {
     std::byte* const nursery = pool_.take();
     populate(nursery, nursery_bytes);
     pool_.give_back(nursery);
-    start_over();
-  }
-
-  /// At the beginning of the nursery, with an object in it.
-  void start_over() {
-    if (first_ != nullptr) pool_.give_back(first_);
     allocator_ = Bump<Limit>(pool_);
-    first_ = allocator_.allocate(8);
-    report_.check(first_ != nullptr, "there is no nursery");
+    report.check(allocator_.allocate(8) != nullptr, "there is no nursery");
+    start_ = allocator_;
   }
 
   /// Nanoseconds for each of `count` allocations, with the refills that fall due.
   double time(std::size_t loop, std::size_t count) {
     std::size_t made = 0;
     const double elapsed = time_ns([&] { made = bump_loop<Limit>(loop)(allocator_, count); });
+    return elapsed / static_cast<double>(made);
+  }
+
+  /// Nanoseconds for each of `count` allocations, which fit into the nursery: no refills. Several
+  /// times, as the nursery would be too large for the caches otherwise, and a batch too short.
+  double time_without_refill(std::size_t loop, std::size_t count) {
+    constexpr int kTimes = 16;
+    const std::size_t before = pool_.refills();
+    std::size_t made = 0;
+    const double elapsed = time_ns([&] {
+      for (int i = 0; i < kTimes; ++i) {
+        allocator_ = start_;
+        made += bump_loop<Limit>(loop)(allocator_, count);
+      }
+    });
+    report_.check(pool_.refills() == before, "the nursery filled");
     return elapsed / static_cast<double>(made);
   }
 
@@ -62,7 +72,7 @@ class BumpSide {
   Report& report_;
   guard::NurseryPool pool_;
   Bump<Limit> allocator_;
-  std::byte* first_ = nullptr;
+  Bump<Limit> start_;  // at the beginning of the nursery, with an object in it
 };
 
 }  // namespace pagetrap::bench
