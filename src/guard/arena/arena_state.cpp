@@ -60,6 +60,9 @@ Result<std::unique_ptr<ArenaState>> ArenaState::make(const ArenaOptions& options
   memory.name = "pagetrap arena";
   memory.faults = FaultKind::no_access;
   memory.delivery = Delivery::faulting_thread;
+  // By name: guards are alike in all of them but null, and a chunk's end takes the mapping away
+  // that a userfaultfd would be registered for.
+  memory.backend = BackendId::mprotect;
   memory.alignment = kChunk;
   // A huge page would live as long as one object in 2 MiB.
   memory.huge_pages = HugePages::never;

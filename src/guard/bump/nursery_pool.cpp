@@ -120,6 +120,9 @@ Result<NurseryPool> NurseryPool::create(const NurseryOptions& options) {
   memory.name = "pagetrap nurseries";
   memory.faults = FaultKind::no_access;
   memory.delivery = Delivery::faulting_thread;
+  // By name: only guards are wanted, which every backend makes alike but null, which the
+  // environment may ask for, and which would let objects grow over the nursery's end.
+  memory.backend = BackendId::mprotect;
   auto region = Region::create(total, memory);
   if (!region) return region.error();
   if (auto guarded = put_up_guards(*region, options.nurseries, rounded); !guarded)
