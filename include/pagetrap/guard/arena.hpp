@@ -79,7 +79,7 @@ class PAGETRAP_API Arena {
   /// up, or with more than kMostTypes types; and what T's constructor throws.
   template <class T, class... Arguments>
   T* create(Arguments&&... arguments) {
-    static_assert(alignof(T) <= 4096);
+    static_assert(alignof(T) <= 4096 && sizeof(T) <= 1_GiB);
     void* const place = allocate(detail::kObjectType<T>);
     try {
       return ::new (place) T(std::forward<Arguments>(arguments)...);

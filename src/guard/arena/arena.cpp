@@ -34,7 +34,7 @@ bool Arena::end_life(void* object, const ObjectType& type) noexcept {
 }
 
 void Arena::bury(void* object, const ObjectType& type) noexcept {
-  state_->account_dead(static_cast<std::byte*>(object), Slots::of(type).stride);
+  state_->account_dead(static_cast<std::byte*>(object), type.stride);
 }
 
 bool Arena::alive(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {

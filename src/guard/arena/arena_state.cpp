@@ -88,8 +88,7 @@ TypeSpans& ArenaState::spans_of(const ObjectType& type) {
       if (known == nullptr) {
         known = new TypeSpans;
         known->type = &type;
-        known->slots = Slots::of(type);
-        known->next.store(known->slots.count, std::memory_order_relaxed);  // full: none is open
+        known->next.store(type.count, std::memory_order_relaxed);  // full: none is open
         types_[at].store(known, std::memory_order_release);
       }
     }
@@ -101,15 +100,15 @@ TypeSpans& ArenaState::spans_of(const ObjectType& type) {
 // With opening_ held.
 void ArenaState::open_span(TypeSpans& of) {
   const std::size_t first = spans_used.load(std::memory_order_relaxed);
-  if (of.slots.spans > region.size_bytes() / kSpan - first) throw std::bad_alloc();
-  spans_used.store(first + of.slots.spans, std::memory_order_relaxed);
-  for (std::size_t i = 0; i < of.slots.spans; ++i) {
+  if (of.type->spans > region.size_bytes() / kSpan - first) throw std::bad_alloc();
+  spans_used.store(first + of.type->spans, std::memory_order_relaxed);
+  for (std::size_t i = 0; i < of.type->spans; ++i) {
     spans_[first + i].lead.store(static_cast<std::uint32_t>(i), std::memory_order_relaxed);
     spans_[first + i].type.store(of.type, std::memory_order_release);
   }
   std::byte* const base = region.data() + first * kSpan;
-  const std::size_t objects = of.slots.count * of.slots.stride;
-  account_dead(base + objects, of.slots.spans * kSpan - objects);
+  const std::size_t objects = std::size_t{of.type->count} * of.type->stride;
+  account_dead(base + objects, of.type->spans * kSpan - objects);
   of.next.store(std::uint64_t{first} << 32, std::memory_order_release);
 }
 
@@ -118,14 +117,14 @@ void* ArenaState::allocate(const ObjectType& type) {
   for (;;) {
     const std::uint64_t got = of.next.fetch_add(1, std::memory_order_acquire);
     const auto slot = static_cast<std::uint32_t>(got);
-    if (slot < of.slots.count) [[likely]] {
-      const std::size_t offset = (got >> 32) * kSpan + slot * of.slots.stride;
+    if (slot < type.count) [[likely]] {
+      const std::size_t offset = (got >> 32) * kSpan + std::size_t{slot} * type.stride;
       life_word(offset).fetch_or(life_bit(offset), std::memory_order_relaxed);
       return region.data() + offset;
     }
     // RACE many find the span full, and each opens one: who comes second finds it open.
     const std::lock_guard guard(opening_);
-    if (static_cast<std::uint32_t>(of.next.load(std::memory_order_relaxed)) >= of.slots.count)
+    if (static_cast<std::uint32_t>(of.next.load(std::memory_order_relaxed)) >= type.count)
       open_span(of);
   }
 }
@@ -136,11 +135,13 @@ Found ArenaState::find(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE 
   const std::size_t span = offset / kSpan;
   const ObjectType* const type = spans_[span].type.load(std::memory_order_acquire);
   if (type == nullptr) return {};
-  const Slots slots = Slots::of(*type);
   const std::size_t begin = (span - spans_[span].lead.load(std::memory_order_relaxed)) * kSpan;
-  const std::size_t slot = (offset - begin) / slots.stride;
-  if (slot >= slots.count) return {type, nullptr};
-  return {type, region.data() + begin + slot * slots.stride};
+  // 32 bits: divided several times faster. A group of spans has one object, of any length.
+  const std::size_t inside = offset - begin;
+  const std::uint32_t slot =
+      type->spans == 1 ? static_cast<std::uint32_t>(inside) / type->stride : inside >= type->stride;
+  if (slot >= type->count) return {type, nullptr};
+  return {type, region.data() + begin + std::size_t{slot} * type->stride};
 }
 
 bool ArenaState::alive(const void* address) const noexcept PAGETRAP_SIGNAL_SAFE {

@@ -20,7 +20,6 @@ namespace guard {
 /// The spans that objects of one type go to.
 struct TypeSpans {
   const ObjectType* type = nullptr;
-  Slots slots;
   // Number of the span in the upper half, of its next slot in the lower: one addition takes a slot,
   // and tells of which span it is.
   std::atomic<std::uint64_t> next{0};
