@@ -29,7 +29,8 @@ PAGETRAP_API std::size_t stack_guard_bytes(std::size_t stack_bytes) noexcept;
 PAGETRAP_API Result<Done> watch_stacks();
 
 /// In a new thread, as early as possible: an alternate signal stack and a wide guard. Both are
-/// undone when the thread ends. Before Linux 6.13 the guard is the page that the C library made.
+/// undone when the thread ends. An alternate stack that the thread has already stays; the report
+/// needs 32 KiB of it. Before Linux 6.13 the guard is the page that the C library made.
 /// Idempotent; does not install the signal handler.
 PAGETRAP_API Result<Done> watch_this_stack();
 
