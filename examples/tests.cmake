@@ -84,3 +84,10 @@ endif()
 add_test(NAME examples.readme_quotes COMMAND "${CMAKE_COMMAND}"
   -D "ROOT=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_SOURCE_DIR}/check_quotes.cmake")
 set_tests_properties(examples.readme_quotes PROPERTIES LABELS examples TIMEOUT 20)
+
+if(TARGET stale_pointer AND NOT PAGETRAP_SANITIZE)
+  # It ends by SIGSEGV, as it should.
+  pagetrap_example_test(stale_pointer sh -c "! $<TARGET_FILE:stale_pointer>")
+  set_tests_properties(examples.stale_pointer PROPERTIES
+    PASS_REGULAR_EXPRESSION "0 of them wrong.*read of a destroyed object: .* 8 bytes into the Entry")
+endif()

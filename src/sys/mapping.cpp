@@ -78,6 +78,15 @@ Result<Mapping> Mapping::create(const Request& request) {
   return Mapping(PageRange{static_cast<std::byte*>(memory), pages_for(request.size_bytes)});
 }
 
+int replace_by_nothing(PageRange range) noexcept {
+  const int saved = errno;
+  void* const nothing = ::mmap(range.base, range.size_bytes(), PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  const int error = nothing == MAP_FAILED ? errno : 0;
+  errno = saved;
+  return error;
+}
+
 void name_mapping(PageRange range, const char* name) noexcept {
   const int saved = errno;
   ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, range.base, range.size_bytes(), name);

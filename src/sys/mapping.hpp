@@ -41,6 +41,10 @@ class PAGETRAP_API Mapping {
   PageRange range_;
 };
 
+/// Puts a mapping without rights and without page tables in place of what is mapped at `range`.
+/// Neighbours of the kind become one. Returns errno; ENOMEM: vm.max_map_count.
+PAGETRAP_API int replace_by_nothing(PageRange range) noexcept;
+
 /// Names an anonymous mapping in /proc/PID/maps (PR_SET_VMA_ANON_NAME, 5.17). Best effort by
 /// nature: kernels without CONFIG_ANON_VMA_NAME refuse, and nothing depends on it.
 PAGETRAP_API void name_mapping(PageRange range, const char* name) noexcept;

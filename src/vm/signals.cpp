@@ -35,6 +35,7 @@ struct Chain {
 Chain g_segv_chain;
 Chain g_bus_chain;
 std::mutex g_install;
+constinit std::atomic<StrayFault> g_stray_fault{nullptr};
 
 Chain& chain_of(int signal) noexcept PAGETRAP_SIGNAL_SAFE {
   return signal == SIGSEGV ? g_segv_chain : g_bus_chain;
@@ -122,6 +123,8 @@ bool is_passed_back(const void* context, const void* frame) noexcept PAGETRAP_SI
   if (info->si_code > 0 && !passed_back &&
       dispatch_signal(signal, info->si_code, info->si_addr, context)) [[likely]]
     return;
+  const StrayFault look = g_stray_fault.load(std::memory_order_acquire);
+  if (look != nullptr && !passed_back) look(*info, context);
   pass_on(signal, info, context, frame, passed_back);
 }
 
@@ -181,6 +184,10 @@ Result<Done> install_signal_handlers() {
   }
   learn_signal_restorer();
   return Done{};
+}
+
+void on_stray_fault(StrayFault look) noexcept {
+  g_stray_fault.store(look, std::memory_order_release);
 }
 
 void lock_installation() noexcept { g_install.lock(); }

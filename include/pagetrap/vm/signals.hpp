@@ -1,6 +1,8 @@
 // The process-wide SIGSEGV and SIGBUS handler: when it is installed, and how it lives with others.
 #pragma once
 
+#include <signal.h>
+
 #include <pagetrap/core/config.hpp>
 #include <pagetrap/core/result.hpp>
 
@@ -27,6 +29,14 @@ PAGETRAP_API Result<Done> install_signal_handlers();
 
 /// Whether pagetrap's handler is at the front for both signals now.
 PAGETRAP_API bool signal_handlers_in_front() noexcept;
+
+/// Called for each SIGSEGV or SIGBUS that no region takes, before it goes to the action that was
+/// installed before. It may look and print. Runs inside the signal handler, also for signals that
+/// somebody sent (si_code tells).
+using StrayFault = void (*)(const siginfo_t& info, void* context) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// One for the process; null: none. Does not install the handler. Threads any.
+PAGETRAP_API void on_stray_fault(StrayFault look) noexcept;
 
 /// Give the calling thread an alternate signal stack of `size_bytes` (rounded up, plus a guard
 /// page) unless it has one, so that faults on its own stack, or with its stack exhausted, can be
