@@ -7,7 +7,21 @@
 
 namespace pagetrap::sys {
 
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+
+FrameRegisters frame_registers(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto& registers = static_cast<const ucontext_t*>(context)->uc_mcontext.gregs;
+  return {static_cast<std::uintptr_t>(registers[REG_RIP]),
+          static_cast<std::uintptr_t>(registers[REG_RSP]),
+          static_cast<std::uintptr_t>(registers[REG_RBP])};
+}
+
+#elif defined(__aarch64__)
+
+FrameRegisters frame_registers(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto& machine = static_cast<const ucontext_t*>(context)->uc_mcontext;
+  return {machine.pc, machine.sp, machine.regs[29]};
+}
 
 [[gnu::hot]] FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   // SOURCE arch/arm64/include/uapi/asm/sigcontext.h: records {magic, size} until magic 0; ESR bit 6
@@ -29,7 +43,7 @@ namespace pagetrap::sys {
   return {};
 }
 
-#elif !defined(__x86_64__)
+#else
 #error "pagetrap: tell sys/signal_frame.cpp how this CPU reports a store"
 #endif
 

@@ -14,6 +14,14 @@ struct FrameFacts {
   bool translated = false;  // a page-table entry was present (x86 error code bit 0): protection
 };
 
+/// Where the interrupted function was.
+struct FrameRegisters {
+  std::uintptr_t pc = 0;
+  std::uintptr_t sp = 0;
+  std::uintptr_t bp = 0;  // its frame pointer, if it had one
+};
+PAGETRAP_API FrameRegisters frame_registers(const void* context) noexcept PAGETRAP_SIGNAL_SAFE;
+
 /// Reads the CPU's error code from a ucontext_t*. On aarch64 the ESR record of the frame.
 #if defined(__x86_64__)
 inline FrameFacts frame_facts(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
