@@ -47,6 +47,7 @@ void* Engine::fallback(std::size_t size, std::size_t alignment, bool zeroed) noe
     errno = ENOMEM;
     return nullptr;
   }
+  if (!fallback_used_.load(std::memory_order_relaxed)) fallback_used_.store(true);
   void* const block = options_.fallback.allocate(alignment < 16 ? 16 : alignment, size);
   if (block != nullptr && zeroed) std::memset(block, 0, size);
   if (ThreadCache* const mine = cache()) mine->fallbacks += 1;

@@ -93,6 +93,7 @@ class Engine {
   std::size_t tables_bytes_ = 0;
   std::byte* tables_ = nullptr;
   std::array<std::atomic<std::size_t>, kClasses> next_chunk_{};
+  std::atomic<bool> fallback_used_{false};
   std::size_t quarantine_chunks_ = 0;  // of class 1; 0: all
   // Dead chunks in the order of their deaths; the oldest are forgotten.
   static constexpr std::size_t kRemembered = 4096;

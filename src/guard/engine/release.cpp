@@ -83,7 +83,8 @@ void Engine::close_slot(ThreadCache* cache, const SlotPlace& place, PageRange pa
 
 void Engine::release(void* block, Family family, std::size_t size, const void* frame) noexcept {
   if (!layout_.contains(block)) {
-    if (options_.fallback.release != nullptr) {
+    // Where all are guarded, a foreign address is nobody's.
+    if (fallback_used_.load(std::memory_order_relaxed)) {
       options_.fallback.release(block);
       return;
     }
@@ -142,7 +143,7 @@ void* Engine::reallocate(void* block, std::size_t size, const void* frame) noexc
       return nullptr;
     }
     old = facts.size();
-  } else if (options_.fallback.usable_size != nullptr) {
+  } else if (fallback_used_.load(std::memory_order_relaxed)) {
     old = options_.fallback.usable_size(block);
   } else {
     release(block, Family::malloc, engine::kUnknownSize, frame);  // which reports it
