@@ -72,6 +72,7 @@ struct GuardRequest {
   std::string report;     // a file; empty: standard error
   std::string json;       // a file too
   std::string exit_code;
+  std::string most_reports;
   std::string debugger;  // a shell command; %p is the process
   bool go_on = false;
   bool core = false;

@@ -138,7 +138,8 @@ CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
   command->add_option("--guard-report", guard.report, "Append reports to this file");
   command->add_option("--guard-json", guard.json,
                       "Also as JSON, schema pagetrap-guard/1, a line each");
-  command->add_flag("--guard-continue", guard.go_on, "Go on after a report, up to 20 of them");
+  command->add_flag("--guard-continue", guard.go_on, "Go on after a report");
+  command->add_option("--guard-reports", guard.most_reports, "Going on ends with so many (20)");
   command->add_option("--guard-exit-code", guard.exit_code, "Of the program after a report (66)");
   command->add_flag("--guard-core", guard.core, "Abort after a report, for a core dump");
   command->add_option("--guard-debugger", guard.debugger,

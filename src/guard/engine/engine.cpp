@@ -108,6 +108,8 @@ Result<Done> Engine::begin(const HeapOptions& options) noexcept {
   chunks_ = reinterpret_cast<std::atomic<std::uint32_t>*>(tables_ + slot_bytes);
   dead_ = reinterpret_cast<std::atomic<std::uint32_t>*>(tables_ + slot_bytes + chunk_bytes);
   cache_memory_ = tables_ + slot_bytes + chunk_bytes + dead_bytes;
+  // The first chunk comes last: before the first object, too, there are addresses of ours.
+  for (auto& next : next_chunk_) next.store(1, std::memory_order_relaxed);
   if (options.quarantine_slots != 0) {
     quarantine_chunks_ = options.quarantine_slots / Layout::slots_in_chunk(1);
     if (quarantine_chunks_ < 2) quarantine_chunks_ = 2;

@@ -42,6 +42,14 @@ bool GuardPages::reserve_addresses(std::size_t bytes, int protection) noexcept {
   const std::uintptr_t base =
       (reinterpret_cast<std::uintptr_t>(mapped_) + kChunkBytes - 1) & ~(kChunkBytes - 1);
   layout_ = Layout(base, bytes / kShares);
+  // What the alignment leaves over is a guard too.
+  std::byte* const first = reinterpret_cast<std::byte*>(base);
+  std::byte* const last = first + bytes;
+  if (protection != PROT_NONE &&
+      (sys::plain_mprotect(mapped_, static_cast<std::size_t>(first - mapped_), PROT_NONE) != 0 ||
+       sys::plain_mprotect(last, static_cast<std::size_t>(mapped_ + mapped_bytes_ - last),
+                           PROT_NONE) != 0))
+    return false;
   // A huge page would open 511 guards. EINVAL: a kernel without them.
   static_cast<void>(sys::plain_madvise(mapped_, mapped_bytes_, MADV_NOHUGEPAGE));
   return true;

@@ -120,6 +120,8 @@ void Engine::release(void* block, Family family, std::size_t size, const void* f
     finding.call = name_of_release(family);
     finding.call_size = size;
     static_cast<void>(about(place, finding));
+    finding.object_freed = false;  // but by this very call
+    finding.freed_at = 0;
     tell(finding, frame);
   };
   if (const std::byte* const changed = damaged_canary(object, facts.size(), pages))

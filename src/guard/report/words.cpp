@@ -149,7 +149,7 @@ void write_headline(const Finding& finding, Text& text) noexcept PAGETRAP_SIGNAL
   text.add(" at ").hex(number(finding.address));
   where(finding, text);
   if (finding.problem == Problem::wrong_function)
-    text.add(" of ").add(name_of(finding.object_family));
+    text.add(", which ").add(name_of(finding.object_family)).add(" allocated");
   text.add("\n");
 }
 

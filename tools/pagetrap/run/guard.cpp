@@ -46,6 +46,7 @@ int run_guard(const RunRequest& request) {
   for (const Number& number :
        {Number{"--guard-rate", "PAGETRAP_GUARD_RATE", guard.rate},
         Number{"--guard-align", "PAGETRAP_GUARD_ALIGN", guard.align},
+        Number{"--guard-reports", "PAGETRAP_GUARD_REPORTS", guard.most_reports},
         Number{"--guard-exit-code", "PAGETRAP_GUARD_EXIT", guard.exit_code}}) {
     if (number.text.empty()) continue;
     const auto value = parse_number(number.text);

@@ -78,6 +78,7 @@ bool set(std::string_view name, const char* value, Settings& settings) noexcept 
   }
   if (name == "_RATE") settings.heap.one_in = static_cast<std::uint32_t>(count);
   if (name == "_CANARY") settings.heap.canary_bytes = count;
+  if (name == "_REPORTS") settings.report.most_reports = static_cast<unsigned>(count);
   if (name == "_CONTINUE") settings.report.go_on = count != 0;
   if (name == "_EXIT") settings.report.exit_code = static_cast<int>(count & 255);
   if (name == "_CORE") settings.report.dump_core = count != 0;
