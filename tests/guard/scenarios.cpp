@@ -42,6 +42,15 @@ void after_free(bool good) {
   if (good) drop(block);
 }
 
+void many_reads_after_free(bool good) {
+  for (int i = 0; i < 20'000; ++i) {
+    char* const block = make(21);
+    if (!good) drop(block);
+    static_cast<void>(look(block + 5));
+    if (good) drop(block);
+  }
+}
+
 void after_realloc(bool good) {
   char* const block = make(21);
   auto* const moved = static_cast<char*>(std::realloc(block, 4000));
@@ -241,6 +250,7 @@ const std::map<std::string, Scenario>& scenarios() {
       {"read_after_free_1000", after_free<1000, false>},
       {"write_after_free_1000", after_free<1000, true>},
       {"read_after_free_1000000", after_free<1'000'000, false>},
+      {"many_reads_after_free", many_reads_after_free},
       {"after_realloc", after_realloc},
       {"after_free_large", after_free_large},
       {"after_free_in_thread", after_free_in_thread},

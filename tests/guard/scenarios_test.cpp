@@ -111,12 +111,17 @@ TEST(Guard, ADebuggerIsCalled) {
   EXPECT_THAT(ran.ran.output, HasSubstr("looked at "));
 }
 
-TEST(Guard, SamplingCatchesWhatItSamples) {
-  // At a rate of 1 each block of a page at most is sampled; at 2 about every second one.
-  const Guarded ran = run_guarded({"=sample", "--guard-rate", "2", "--guard-continue",
-                                   "--guard-reports", "100000", "--guard-no-symbols"},
-                                  {cells(), "matrix", "malloc"});
-  EXPECT_GT(ran.reports.size(), 10U * 68 * 2 * 2 / 8);
+TEST(Guard, SamplingCatchesItsShare) {
+  const Words options{"=sample", "--guard-rate",      "100", "--guard-continue", "--guard-reports",
+                      "100000",  "--guard-no-symbols"};
+  const Guarded ran = run_guarded(options, {cells(), "many_reads_after_free"});
+  EXPECT_EQ(ran.ran.status, 0) << ran.ran.errors.substr(0, 1000);
+  EXPECT_GT(ran.reports.size(), 100U);  // 200 of 20 000 are expected, with a deviation of 11
+  EXPECT_LT(ran.reports.size(), 300U);
+  for (const auto& report : ran.reports) EXPECT_EQ(report["problem"], "use-after-free");
+  const Guarded good = run_guarded(options, {cells(), "many_reads_after_free", "good"});
+  EXPECT_EQ(good.ran.status, 0);
+  EXPECT_TRUE(good.reports.empty());
 }
 
 }  // namespace

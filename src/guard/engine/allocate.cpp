@@ -56,6 +56,7 @@ void* Engine::fallback(std::size_t size, std::size_t alignment, bool zeroed) noe
 
 void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, bool zeroed,
                        const void* frame) noexcept {
+  if (let_through_count_.load(std::memory_order_relaxed) != 0) close_again();
   const std::size_t natural = natural_alignment(size, options_.least_alignment);
   if (alignment < natural) alignment = natural;
   if (size > layout_.size_bytes() / kShares || alignment > layout_.size_bytes() / kShares)

@@ -37,9 +37,9 @@ class Engine {
   /// What an access to `address`, in this heap, did wrong. False: nothing, and it may be done
   /// again.
   bool explain(const void* address, Finding& finding) noexcept PAGETRAP_SIGNAL_SAFE;
-  bool let_through(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
-    return pages_.let_through(page_of(address));
-  }
+  /// After a report: the access goes on. Until the heap is next used: then the page is closed
+  /// again.
+  bool let_through(const void* address) noexcept PAGETRAP_SIGNAL_SAFE;
   void check_buffer(const void* from, std::size_t size, bool write, const char* call,
                     const void* frame) noexcept;
 
@@ -79,6 +79,7 @@ class Engine {
   bool about(const SlotPlace& place, Finding& finding) const noexcept PAGETRAP_SIGNAL_SAFE;
   void nearest(const SlotPlace& place, const void* address, Finding& finding) const noexcept
       PAGETRAP_SIGNAL_SAFE;
+  void close_again() noexcept;
   /// Reports, and returns where the process goes on.
   void tell(Finding& finding, const void* frame) noexcept;
   /// Whether `block` may be freed or moved now: it is live, and its start.
@@ -99,6 +100,10 @@ class Engine {
   static constexpr std::size_t kRemembered = 4096;
   std::atomic<std::uint32_t>* dead_ = nullptr;
   std::atomic<std::size_t> deaths_{0};
+
+  // Pages that were opened after a report.
+  std::array<std::atomic<std::byte*>, 64> let_through_{};
+  std::atomic<std::size_t> let_through_count_{0};
 
   std::size_t number_ = 0;  // among the heaps
   std::uint32_t epoch_ = 0;

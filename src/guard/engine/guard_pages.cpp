@@ -226,16 +226,28 @@ void GuardPages::close_large(PageRange pages) noexcept {
   count_mapping(-2);
 }
 
+// Not every page is closed by the mechanism: large slots and chunks that are not armed are by their
+// rights.
 bool GuardPages::let_through(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
   std::size_t done = 0;
   if (mechanism_ == Mechanism::userfaultfd) {
     const int error = sys::uffd_zero(uffd_.load(std::memory_order_relaxed), page, done);
-    if (error == 0 || error == EEXIST) return true;
-  }
-  if (mechanism_ == Mechanism::markers && sys::advise(page, MADV_GUARD_REMOVE) == 0) {
-    // A page of a chunk that is not armed is closed by its rights.
+    if (error != 0 && error != EEXIST && error != ENOENT) return false;
+  } else if (mechanism_ == Mechanism::markers && sys::advise(page, MADV_GUARD_REMOVE) != 0) {
+    return false;
   }
   return sys::change_protection(page, kOpen) == 0;
+}
+
+void GuardPages::close_again(PageRange page) noexcept {
+  const auto offset = reinterpret_cast<std::uintptr_t>(page.base) - layout_.base();
+  const bool large = offset >= layout_.small_bytes();
+  if (!large && mechanism_ != Mechanism::mprotect) {
+    close(page);
+    return;
+  }
+  static_cast<void>(sys::change_protection(page, PROT_NONE));
+  static_cast<void>(sys::advise(page, MADV_DONTNEED));
 }
 
 void GuardPages::in_child() noexcept {

@@ -43,6 +43,7 @@ class GuardPages {
 
   /// After a report: lets the access to `page` go on. Signal-safe.
   bool let_through(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
+  void close_again(PageRange page) noexcept;
   /// In a fork()ed child: guards that were missing pages are armed again.
   void in_child() noexcept;
   /// The descriptor that must stay open, or -1.

@@ -97,6 +97,31 @@ bool Engine::explain(const void* address, Finding& finding) noexcept PAGETRAP_SI
   return true;
 }
 
+bool Engine::let_through(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
+  const PageRange page = page_of(address);
+  if (!pages_.let_through(page)) return false;
+  const std::size_t turn = let_through_count_.fetch_add(1);
+  let_through_[turn % let_through_.size()].store(page.base);
+  return true;
+}
+
+void Engine::close_again() noexcept {
+  if (let_through_count_.exchange(0) == 0) return;
+  for (auto& entry : let_through_) {
+    std::byte* const base = entry.exchange(nullptr);
+    if (base == nullptr) continue;
+    const PageRange page{base, Pages{1}};
+    const SlotPlace place = layout_.find(base);
+    const Slot& known = slot(place.size_class, place.number);
+    const Facts facts = known.read();
+    // RACE another thread was given the slot meanwhile: its page is its own.
+    if (facts.state() == SlotState::live &&
+        pages_of(place.start, known.offset, facts.size()).contains(page))
+      continue;
+    pages_.close_again(page);
+  }
+}
+
 void Engine::check_buffer(const void* from, std::size_t size, bool write, const char* call,
                           const void* frame) noexcept {
   if (size == 0 || !layout_.contains(from)) return;

@@ -94,6 +94,7 @@ void Engine::release(void* block, Family family, std::size_t size, const void* f
     finding.call = name_of_release(family);
     return tell(finding, frame);
   }
+  if (let_through_count_.load(std::memory_order_relaxed) != 0) close_again();
   const SlotPlace place = layout_.find(block);
   Slot& known = slot(place.size_class, place.number);
   Facts facts = known.read();

@@ -51,7 +51,8 @@ void make() noexcept {
   auto made = guard::Heap::create_at(place.data(), settings.heap);
   if (made) {
     const guard::HeapStatistics facts = guard::engine::statistics(**made);
-    if (facts.mechanism == guard::Mechanism::mprotect && !sampling) {
+    if (settings.heap.mechanism == guard::Mechanism::best &&
+        facts.mechanism == guard::Mechanism::mprotect && !sampling) {
       SignalSafeText line;
       say(
           line.text("pagetrap: guard: neither userfaultfd nor guard markers here: PROT_NONE, and "
