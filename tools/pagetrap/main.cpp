@@ -119,17 +119,24 @@ CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
       "Tell on standard error, or in that file, when it comes; none (default: USR2)");
   GuardRequest& guard = request.guard;
   command
-      ->add_option("--guard", guard.strength,
-                   "Report overflows and uses after free at the access: page (each block on a page "
-                   "of its own; the default), or sample (a few blocks, at hardly any cost)")
+      ->add_option(
+          "--guard", guard.strength,
+          "Report overflows and uses after free at the access: page (each block on a page "
+          "of its own; the default), alias (uses after free only, at the memory that malloc "
+          "takes), or sample (a few blocks, at hardly any cost)")
       ->expected(0, 1)
       ->default_str("page")
-      ->check(CLI::IsMember({"page", "sample"}));
+      ->check(CLI::IsMember({"page", "alias", "sample"}));
   command
       ->add_option("--guard-side", guard.side,
                    "Where in its page a block lies: right (at its end a guard; default of page), "
                    "left, random (default of sample)")
       ->check(CLI::IsMember({"right", "left", "random"}));
+  command
+      ->add_option(
+          "--guard-revoke", guard.revoke,
+          "Of alias: when a freed block's addresses go: at-once (the default), batched, lazy")
+      ->check(CLI::IsMember({"at-once", "batched", "lazy"}));
   command->add_option("--guard-rate", guard.rate, "Of sample: one block in so many (1000)");
   command->add_option(
       "--guard-align", guard.align,

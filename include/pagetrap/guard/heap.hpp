@@ -27,6 +27,20 @@ enum class Side : std::uint8_t {
 /// Who allocated an object; another family may not free it.
 enum class Family : std::uint8_t { malloc, new_single, new_array, resource };
 
+/// Who has a page of memory to itself.
+enum class Strength : std::uint8_t {
+  page,   // each object: overflows and uses after free fault
+  alias,  // no small object, but each has a page of addresses: uses after free fault, overflows of
+          // up to 2 KiB are found by canaries if at all; takes the memory that malloc takes
+};
+
+/// When the page of addresses of a freed object goes, under Strength::alias.
+enum class Revocation : std::uint8_t {
+  at_once,
+  batched,  // 64 at a time for each thread; their memory is not used again before
+  lazy,     // 512 at a time, when all have died; a use after free before that is not seen
+};
+
 /// How unused pages are made to fault.
 enum class Mechanism : std::uint8_t {
   best,         // the first of these that the kernel has
@@ -43,6 +57,8 @@ struct Fallback {
 };
 
 struct HeapOptions {
+  Strength strength = Strength::page;
+  Revocation revocation = Revocation::at_once;
   Mechanism mechanism = Mechanism::best;
   Side side = Side::right;
   // An object's alignment is the lowest set bit of its size, at least this and at most 16, unless
@@ -52,7 +68,7 @@ struct HeapOptions {
   // Known bytes beside an object, checked when it is freed.
   std::size_t canary_bytes = 128;
   // Of addresses; halved until the kernel grants it.
-  std::size_t reservation_bytes = std::size_t{32} << 40;
+  std::size_t reservation_bytes = std::size_t{40} << 40;
   // Guard one allocation in so many and leave the others to the fallback. 1: all.
   std::uint32_t one_in = 1;
   // Stop handing out new addresses beyond so many objects of one page, and use the oldest dead ones

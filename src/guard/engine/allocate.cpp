@@ -33,10 +33,16 @@ PageRange Engine::pages_of(std::uintptr_t start, std::size_t offset, std::size_t
   return pages_covering(reinterpret_cast<const void*>(start + offset), size);
 }
 
-void Engine::plant_canaries(std::byte* object, std::size_t size, PageRange pages) noexcept {
+Engine::Surroundings Engine::surroundings(SizeClass k, std::byte* object, PageRange pages,
+                                          std::size_t size) const noexcept {
+  if (k != kViews) return {pages.base, pages.end()};
+  return {object, object + unit_bytes(unit_for(size))};
+}
+
+void Engine::plant_canaries(std::byte* object, std::size_t size, Surroundings all) noexcept {
   const std::size_t most = options_.canary_bytes;
-  const auto before = static_cast<std::size_t>(object - pages.base);
-  const auto after = static_cast<std::size_t>(pages.end() - object) - size;
+  const auto before = static_cast<std::size_t>(object - all.begin);
+  const auto after = static_cast<std::size_t>(all.end - object) - size;
   const std::size_t left = before < most ? before : most;
   plant(object - left, object);
   plant(object + size, object + size + (after < most ? after : most));
@@ -64,14 +70,19 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
   std::size_t room = pages_for(size).count();
   if (room == 0) room = 1;
   const bool spread = alignment > page_size();
-  const SizeClass k = Layout::class_for(room + (spread ? alignment >> page_shift() : 0));
+  SizeClass k = Layout::class_for(room + (spread ? alignment >> page_shift() : 0));
   ThreadCache* const mine = cache();
   if (mine == nullptr || k >= kClasses || (options_.one_in > 1 && k > 1))
     return fallback(size, alignment, zeroed);
 
   std::size_t number = 0;
+  std::size_t offset = 0;
   bool open = false;
-  if (k == 1 && mine->ready_count != 0) {
+  if (options_.strength == Strength::alias && size <= kLargestShared && alignment <= 16 &&
+      take_shared(*mine, size, number, offset)) {
+    k = kViews;
+    open = true;
+  } else if (k == 1 && mine->ready_count != 0) {
     number = mine->ready[--mine->ready_count];
     open = true;
   } else if (!fresh_slot(*mine, k, number)) {
@@ -82,8 +93,9 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
   // The start is on the left if so wished, and if the alignment leaves no choice.
   const bool left =
       options_.side == Side::left || (options_.side == Side::random && (mine->any() & 1) != 0);
-  std::size_t offset = 0;
-  if (spread) {
+  if (k == kViews) {
+    // Where it is free.
+  } else if (spread) {
     offset = ((start + alignment - 1) & ~(alignment - 1)) - start;
   } else if (size == 0 || !left) {
     offset = down((room << page_shift()) - size, alignment);
@@ -95,7 +107,7 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
     return fallback(size, alignment, zeroed);
   }
   auto* const object = reinterpret_cast<std::byte*>(start + offset);
-  plant_canaries(object, size, pages);
+  plant_canaries(object, size, surroundings(k, object, pages, size));
   if (zeroed && open) std::memset(object, 0, size);
 
   Slot& facts = slot(k, number);

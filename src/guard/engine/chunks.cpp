@@ -44,7 +44,7 @@ bool Engine::next_chunk(SizeClass k, ThreadCache::Cursor& cursor) noexcept {
     if ((before & kCount) != 0) continue;  // somebody's, or an object in it lives on
     if (!word.compare_exchange_strong(before, kUsed | static_cast<std::uint32_t>(in_chunk)))
       continue;
-    if (k <= kLastSmall) {
+    if (k <= kLastSmall && k != kViews) {
       // Its slots' pages are closed; what a retired one lacks is the kernel's registration.
       const bool fresh_uffd =
           pages_.mechanism() == Mechanism::userfaultfd && (before & kRetired) == 0;
@@ -86,6 +86,13 @@ void Engine::slot_died(SizeClass k, std::uintptr_t start) noexcept {
     if (oldest != 0) forget_chunk(oldest - 1);
   }
   word.fetch_sub(1, std::memory_order_release);
+}
+
+void Engine::retire_view(std::size_t chunk) noexcept {
+  std::atomic<std::uint32_t>& word = chunks_[chunk];
+  const bool retired = pages_.retire(chunk, retired_neighbours(chunk));
+  // RACE it may be taken again as soon as its count is 0: not before its mapping is gone.
+  word.store(retired ? kUsed | kRetired : kUsed, std::memory_order_release);
 }
 
 void Engine::forget_chunk(std::size_t chunk) noexcept {

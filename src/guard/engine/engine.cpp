@@ -6,6 +6,7 @@
 
 #include <new>
 
+#include "sys/kernel_abi.hpp"
 #include "sys/memory_calls.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -97,8 +98,9 @@ Result<Done> Engine::begin(const HeapOptions& options) noexcept {
   const std::size_t slot_bytes = layout_.table_size() * sizeof(Slot);
   const std::size_t chunk_bytes = bytes(pages_for(layout_.chunk_table_size() * 4));
   const std::size_t dead_bytes = bytes(pages_for(kRemembered * 4));
-  const std::size_t cache_bytes = kMostCaches * kCacheBytes;
-  tables_bytes_ = slot_bytes + chunk_bytes + dead_bytes + cache_bytes;
+  const std::size_t cache_bytes = bytes(pages_for(kMostCaches * kCacheBytes));
+  const std::size_t view_bytes = layout_.slots(kViews) / kExtentPages * sizeof(View);
+  tables_bytes_ = slot_bytes + chunk_bytes + dead_bytes + cache_bytes + view_bytes;
   void* const tables = sys::plain_mmap(nullptr, tables_bytes_, PROT_READ | PROT_WRITE,
                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (tables == MAP_FAILED) return Error{"mmap of a guard heap's tables", errno};
@@ -108,6 +110,13 @@ Result<Done> Engine::begin(const HeapOptions& options) noexcept {
   chunks_ = reinterpret_cast<std::atomic<std::uint32_t>*>(tables_ + slot_bytes);
   dead_ = reinterpret_cast<std::atomic<std::uint32_t>*>(tables_ + slot_bytes + chunk_bytes);
   cache_memory_ = tables_ + slot_bytes + chunk_bytes + dead_bytes;
+  views_ = reinterpret_cast<View*>(cache_memory_ + cache_bytes);
+  if (options.strength == Strength::alias) {
+    if (auto begun = frames_.begin(); !begun) return begun.error();
+    const PageRange probe{tables_, Pages{1}};
+    has_markers_ =
+        sys::advise(probe, MADV_GUARD_INSTALL) == 0 && sys::advise(probe, MADV_GUARD_REMOVE) == 0;
+  }
   // The first chunk comes last: before the first object, too, there are addresses of ours.
   for (auto& next : next_chunk_) next.store(1, std::memory_order_relaxed);
   if (options.quarantine_slots != 0) {
@@ -122,6 +131,7 @@ Result<Done> Engine::begin(const HeapOptions& options) noexcept {
 
 void Engine::end() noexcept {
   delist(number_);
+  frames_.end();
   pages_.give_back();
   static_cast<void>(sys::plain_munmap(tables_, tables_bytes_));
 }
@@ -170,10 +180,15 @@ void Engine::give_back_cache(ThreadCache* cache) noexcept {
 
 void Engine::lock_for_fork() noexcept {
   while (locked_.exchange(true, std::memory_order_acquire)) sys::yield();
+  if (options_.strength == Strength::alias) frames_.copy_for_child();
 }
-void Engine::unlock_after_fork() noexcept { locked_.store(false, std::memory_order_release); }
+void Engine::unlock_after_fork() noexcept {
+  frames_.forget_copy();
+  locked_.store(false, std::memory_order_release);
+}
 void Engine::in_child() noexcept {
   pages_.in_child();
+  if (options_.strength == Strength::alias) views_in_child();
   if (ThreadCache* const cache = caches.of_heap[number_])
     cache->thread = static_cast<std::uint32_t>(sys::thread_id());
   unlock_after_fork();

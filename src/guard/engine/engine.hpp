@@ -67,14 +67,34 @@ class Engine {
   void forget_chunk(std::size_t chunk) noexcept;
   [[nodiscard]] int retired_neighbours(std::size_t chunk) const noexcept;
 
+  void retire_view(std::size_t chunk) noexcept;
+
+  // alias/alias.cpp
+  [[nodiscard]] View& view_of(std::size_t slot) const noexcept;
+  bool open_view(ThreadCache& cache, unsigned unit) noexcept;
+  /// A block of a frame that it shares: the slot that sees it, and where it begins there.
+  bool take_shared(ThreadCache& cache, std::size_t size, std::size_t& number,
+                   std::size_t& offset) noexcept;
+  void close_shared(ThreadCache* cache, std::size_t number, std::size_t offset) noexcept;
+  void revoke(const Pending* dead, std::size_t count) noexcept;
+  void view_lost_one(View& view, std::size_t slot) noexcept;
+  void views_in_child() noexcept;
+
   [[nodiscard]] Slot& slot(SizeClass k, std::size_t number) const noexcept PAGETRAP_SIGNAL_SAFE {
     return slots_[layout_.table_index(k, number)];
   }
   /// The pages that an object of the slot has open.
   static PageRange pages_of(std::uintptr_t start, std::size_t offset, std::size_t size) noexcept
       PAGETRAP_SIGNAL_SAFE;
-  void plant_canaries(std::byte* object, std::size_t size, PageRange pages) noexcept;
-  std::byte* damaged_canary(std::byte* object, std::size_t size, PageRange pages) noexcept;
+  /// Where known bytes may stand around an object: its pages, or its share of a frame.
+  struct Surroundings {
+    std::byte* begin;
+    std::byte* end;
+  };
+  [[nodiscard]] Surroundings surroundings(SizeClass k, std::byte* object, PageRange pages,
+                                          std::size_t size) const noexcept;
+  void plant_canaries(std::byte* object, std::size_t size, Surroundings all) noexcept;
+  std::byte* damaged_canary(std::byte* object, std::size_t size, Surroundings all) noexcept;
   void close_slot(ThreadCache* cache, const SlotPlace& place, PageRange pages) noexcept;
   bool about(const SlotPlace& place, Finding& finding) const noexcept PAGETRAP_SIGNAL_SAFE;
   void nearest(const SlotPlace& place, const void* address, Finding& finding) const noexcept
@@ -88,6 +108,9 @@ class Engine {
 
   HeapOptions options_;
   Layout layout_;
+  SharedFrames frames_;
+  View* views_ = nullptr;
+  bool has_markers_ = false;
   GuardPages pages_;
   Slot* slots_ = nullptr;
   std::atomic<std::uint32_t>* chunks_ = nullptr;  // see chunks.cpp

@@ -81,11 +81,12 @@ Result<Layout> GuardPages::reserve(Mechanism wanted, std::size_t bytes) noexcept
       return Error{"userfaultfd", errno, {}, "see `pagetrap doctor`"};
     }
   }
-  std::size_t size = kLeast;
-  while (size <= bytes / 2) size *= 2;  // a power of two
+  std::size_t share = kLeast / 32;
+  while (share * kShares * 2 <= bytes) share *= 2;  // a power of two
+  std::size_t size = share * kShares;
   const bool by_uffd = mechanism_ == Mechanism::userfaultfd;
   while (!reserve_addresses(size, by_uffd ? kOpen : PROT_NONE)) {
-    if (size == kLeast)
+    if (size <= kLeast)
       return Error{"mmap of addresses for guards", ENOMEM, {}, "raise RLIMIT_AS (ulimit -v)"};
     size /= 2;
   }

@@ -41,6 +41,9 @@ class GuardPages {
   bool open_large(PageRange pages) noexcept;
   void close_large(PageRange pages) noexcept;
 
+  /// Of the kernel's mappings. False: there would be too many.
+  bool count_mapping(int how_many) noexcept;
+
   /// After a report: lets the access to `page` go on. Signal-safe.
   bool let_through(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
   void close_again(PageRange page) noexcept;
@@ -57,7 +60,6 @@ class GuardPages {
   bool reopen(int lost) noexcept;
   bool copy_zeroes(PageRange page) noexcept;
   [[nodiscard]] PageRange chunk_range(std::size_t chunk) const noexcept;
-  bool count_mapping(int how_many) noexcept;
 
   Layout layout_;
   std::byte* mapped_ = nullptr;  // what munmap takes

@@ -64,7 +64,7 @@ void Engine::nearest(const SlotPlace& place, const void* address, Finding& findi
     if (place.number >= step) look(place.number - step);
     if (step != 0 && place.number + step < slots) look(place.number + step);
   }
-  if (found.size_class != 0) static_cast<void>(about(found, finding));
+  if (found.size_class != kClasses) static_cast<void>(about(found, finding));
 }
 
 bool Engine::explain(const void* address, Finding& finding) noexcept PAGETRAP_SIGNAL_SAFE {

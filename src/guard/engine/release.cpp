@@ -31,10 +31,10 @@ void Engine::tell(Finding& finding, const void* frame) noexcept {
   report(finding);
 }
 
-std::byte* Engine::damaged_canary(std::byte* object, std::size_t size, PageRange pages) noexcept {
+std::byte* Engine::damaged_canary(std::byte* object, std::size_t size, Surroundings all) noexcept {
   const std::size_t most = options_.canary_bytes;
-  const auto before = static_cast<std::size_t>(object - pages.base);
-  const auto after = static_cast<std::size_t>(pages.end() - object) - size;
+  const auto before = static_cast<std::size_t>(object - all.begin);
+  const auto after = static_cast<std::size_t>(all.end - object) - size;
   std::byte* const end = object + size + (after < most ? after : most);
   if (std::byte* const changed = first_changed(object + size, end); changed != end) return changed;
   std::byte* const changed = last_changed(object - (before < most ? before : most), object);
@@ -59,6 +59,10 @@ bool Engine::releasable(void* block, const SlotPlace& place, Facts facts, const 
 }
 
 void Engine::close_slot(ThreadCache* cache, const SlotPlace& place, PageRange pages) noexcept {
+  if (place.size_class == kViews) {
+    const std::size_t offset = slot(kViews, place.number).offset;
+    return close_shared(cache, place.number, offset);
+  }
   if (place.size_class > kLastSmall) {
     pages_.close_large(pages);
   } else {
@@ -125,7 +129,8 @@ void Engine::release(void* block, Family family, std::size_t size, const void* f
     finding.freed_at = 0;
     tell(finding, frame);
   };
-  if (const std::byte* const changed = damaged_canary(object, facts.size(), pages))
+  if (const std::byte* const changed = damaged_canary(
+          object, facts.size(), surroundings(place.size_class, object, pages, facts.size())))
     find(Problem::overwritten, changed);
   if (family != facts.family()) {
     find(Problem::wrong_function, block);

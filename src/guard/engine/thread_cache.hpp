@@ -7,6 +7,7 @@
 
 #include <pagetrap/core/config.hpp>
 
+#include "guard/alias/views.hpp"
 #include "guard/engine/layout.hpp"
 
 namespace pagetrap {
@@ -26,6 +27,7 @@ struct ThreadCache {
   std::array<Cursor, kClasses> cursors{};
   std::array<std::uint32_t, kMostReady> ready{};
   std::size_t ready_count = 0;
+  ThreadViews views{};
   std::uint64_t random = 1;
   std::uint32_t thread = 0;       // its id
   ThreadCache* next = nullptr;    // while nobody's

@@ -38,6 +38,7 @@ int run_guard(const RunRequest& request) {
   set("PAGETRAP_GUARD_SYMBOLS", guard.symbols ? own_file() : std::string());
   if (!guard.side.empty()) set("PAGETRAP_GUARD_SIDE", guard.side);
   if (!guard.mechanism.empty()) set("PAGETRAP_GUARD_MECHANISM", guard.mechanism);
+  if (!guard.revoke.empty()) set("PAGETRAP_GUARD_REVOKE", guard.revoke);
   struct Number {
     const char* option;
     const char* variable;

@@ -42,6 +42,10 @@ constexpr std::size_t kSampledSlots = std::size_t{1} << 20;
 
 bool strength(std::string_view text, guard::HeapOptions& heap) noexcept {
   if (text == "page") return true;
+  if (text == "alias") {
+    heap.strength = guard::Strength::alias;
+    return true;
+  }
   if (text != "sample") return false;
   heap.one_in = 1000;
   heap.quarantine_slots = kSampledSlots;
@@ -65,6 +69,11 @@ bool set(std::string_view name, const char* value, Settings& settings) noexcept 
                                      {"markers", guard::Mechanism::markers},
                                      {"mprotect", guard::Mechanism::mprotect}},
                                     text, settings.heap.mechanism);
+  if (name == "_REVOKE")
+    return choose<guard::Revocation>({{"at-once", guard::Revocation::at_once},
+                                      {"batched", guard::Revocation::batched},
+                                      {"lazy", guard::Revocation::lazy}},
+                                     text, settings.heap.revocation);
   if (name == "_REPORT") settings.report.text_file = value;
   if (name == "_JSON") settings.report.json_file = value;
   if (name == "_SYMBOLS") settings.report.symboliser = value;
