@@ -20,10 +20,19 @@
 namespace pagetrap::guard {
 namespace {
 
-class Heaps : public testing::TestWithParam<Mechanism> {
+struct Kind {
+  const char* name;
+  Mechanism mechanism;
+  Strength strength = Strength::page;
+  Revocation revocation = Revocation::at_once;
+};
+
+class Heaps : public testing::TestWithParam<Kind> {
  protected:
   static Heap make(HeapOptions options = {}) {
-    options.mechanism = GetParam();
+    options.mechanism = GetParam().mechanism;
+    options.strength = GetParam().strength;
+    options.revocation = GetParam().revocation;
     return Heap::create(options).value();
   }
 };
@@ -183,7 +192,7 @@ TEST_P(Heaps, AChildHasItsOwnCopy) {
   heap.release(shared);
 }
 
-using HeapsDeathTest = Heaps;
+class HeapsDeathTest : public Heaps {};
 
 TEST_P(HeapsDeathTest, AReportTellsWhoWhereAndWhat) {
   Heap heap = make();
@@ -256,12 +265,69 @@ TEST(HeapLimits, ThereAreFourHeapsAtMost) {
   EXPECT_TRUE(Heap::create({.reservation_bytes = 1_GiB}));
 }
 
-INSTANTIATE_TEST_SUITE_P(Guard, Heaps,
-                         testing::Values(Mechanism::userfaultfd, Mechanism::markers,
-                                         Mechanism::mprotect));
-INSTANTIATE_TEST_SUITE_P(Guard, HeapsDeathTest,
-                         testing::Values(Mechanism::userfaultfd, Mechanism::markers,
-                                         Mechanism::mprotect));
+class AliasDeathTest : public Heaps {};
+
+TEST_P(AliasDeathTest, UsesAfterFreeAndDamageAreReported) {
+  Heap heap = make();
+  auto* const first = static_cast<char*>(heap.allocate(21));
+  auto* const block = static_cast<char*>(heap.allocate(21));
+  auto* const third = static_cast<char*>(heap.allocate(21));
+  std::memset(block, 'x', 21);
+  if (GetParam().revocation == Revocation::at_once) {
+    EXPECT_EXIT(
+        {
+          heap.release(block);
+          static_cast<void>(*static_cast<volatile char*>(block + 5));
+        },
+        testing::ExitedWithCode(66),
+        "use after free: read of 1 byte at .*5 bytes into a 21-byte block that was freed");
+  }
+  EXPECT_EXIT(
+      {
+        block[22] = 'x';
+        heap.release(block);
+      },
+      testing::ExitedWithCode(66), "overwritten: free\\(\\) at .*2 bytes after a 21-byte block");
+  EXPECT_EXIT(
+      {
+        heap.release(block);
+        heap.release(block);
+      },
+      testing::ExitedWithCode(66), "double free");
+  heap.release(third);
+  heap.release(block);
+  heap.release(first);
+}
+
+TEST_P(AliasDeathTest, BlocksOfOneFrameDoNotShareAddresses) {
+  Heap heap = make();
+  std::vector<char*> blocks;
+  for (int i = 0; i < 5000; ++i) {
+    blocks.push_back(static_cast<char*>(heap.allocate(30)));
+    std::memset(blocks.back(), i, 30);
+  }
+  for (std::size_t i = 1; i < blocks.size(); ++i)
+    ASSERT_NE(page_of(blocks[i]).base, page_of(blocks[i - 1]).base);
+  for (int i = 0; i < 5000; ++i)
+    ASSERT_EQ(std::string(blocks[static_cast<std::size_t>(i)], 30),
+              std::string(30, static_cast<char>(i)));
+  for (char* const block : blocks) heap.release(block);
+  EXPECT_EQ(heap.statistics().live_objects, 0U);
+}
+
+constexpr Kind kPages[] = {{"userfaultfd", Mechanism::userfaultfd},
+                           {"markers", Mechanism::markers},
+                           {"mprotect", Mechanism::mprotect}};
+constexpr Kind kAliases[] = {
+    {"alias", Mechanism::best, Strength::alias},
+    {"alias_batched", Mechanism::best, Strength::alias, Revocation::batched},
+    {"alias_lazy", Mechanism::best, Strength::alias, Revocation::lazy}};
+const auto kName = [](const auto& one) { return one.param.name; };
+
+INSTANTIATE_TEST_SUITE_P(Page, Heaps, testing::ValuesIn(kPages), kName);
+INSTANTIATE_TEST_SUITE_P(Alias, Heaps, testing::ValuesIn(kAliases), kName);
+INSTANTIATE_TEST_SUITE_P(Page, HeapsDeathTest, testing::ValuesIn(kPages), kName);
+INSTANTIATE_TEST_SUITE_P(Alias, AliasDeathTest, testing::ValuesIn(kAliases), kName);
 
 }  // namespace
 }  // namespace pagetrap::guard

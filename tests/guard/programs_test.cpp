@@ -53,6 +53,7 @@ TEST_P(GuardedPrograms, PrintTheSame) {
   const Ran plain = preload::test::run(words, {.input = subject.input});
   ASSERT_EQ(plain.status, 0) << plain.errors;
   Words options{std::string("=") + strength};
+  if (strength == std::string("alias_lazy")) options = {"=alias", "--guard-revoke", "lazy"};
   options.insert(options.end(), subject.options.begin(), subject.options.end());
   const Guarded guarded = run_guarded(options, words, subject.input);
   EXPECT_EQ(guarded.ran.status, 0) << guarded.ran.errors;
@@ -101,7 +102,7 @@ const Subject kSubjects[] = {
 
 INSTANTIATE_TEST_SUITE_P(Guard, GuardedPrograms,
                          testing::Combine(testing::ValuesIn(kSubjects),
-                                          testing::Values("page", "sample")),
+                                          testing::Values("page", "alias", "alias_lazy", "sample")),
                          [](const auto& one) {
                            return std::string(std::get<0>(one.param).name) + "_" +
                                   std::get<1>(one.param);
@@ -111,7 +112,7 @@ TEST(GuardedRedis, ServesItsBenchmark) {
   const std::string server = preload::test::find_program("redis-server");
   const std::string benchmark = preload::test::find_program("redis-benchmark");
   if (server.empty() || benchmark.empty()) GTEST_SKIP() << "redis is not installed";
-  for (const char* const strength : {"page", "sample"}) {
+  for (const char* const strength : {"page", "alias", "sample"}) {
     const std::string script =
         "d=$(mktemp -d); cd $d; " + server +
         " --port 0 --unixsocket $d/s --save '' --daemonize no > log 2>&1 & p=$!; "

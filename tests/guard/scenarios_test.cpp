@@ -81,6 +81,29 @@ INSTANTIATE_TEST_SUITE_P(Guard, Scenarios,
                                   std::get<1>(one.param);
                          });
 
+TEST(GuardAlias, CatchesWhatIsOfTime) {
+  for (const Expected& expected : kAll) {
+    const std::string problem = expected.problem;
+    if (problem == "overflow") continue;
+    const Guarded bad = run_guarded({"=alias"}, {cells(), expected.scenario});
+    EXPECT_EQ(bad.ran.status, kReported) << expected.scenario << bad.ran.errors;
+    ASSERT_EQ(bad.reports.size(), 1U) << expected.scenario;
+    EXPECT_EQ(bad.reports[0]["problem"], problem) << expected.scenario;
+    EXPECT_THAT(bad.ran.errors, HasSubstr(expected.words));
+  }
+}
+
+TEST(GuardAlias, TwinsAreSilent) {
+  for (const char* const revoke : {"at-once", "batched", "lazy"}) {
+    for (const Expected& expected : kAll) {
+      const Guarded good =
+          run_guarded({"=alias", "--guard-revoke", revoke}, {cells(), expected.scenario, "good"});
+      EXPECT_EQ(good.ran.status, 0) << expected.scenario << good.ran.errors;
+      EXPECT_EQ(good.ran.errors, "");
+    }
+  }
+}
+
 TEST(Guard, AtomicMembersAreAligned) {
   EXPECT_EQ(run_guarded({}, {cells(), "atomic_member"}).ran.status, 0);
 }

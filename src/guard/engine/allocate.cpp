@@ -78,8 +78,8 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
   std::size_t number = 0;
   std::size_t offset = 0;
   bool open = false;
-  if (options_.strength == Strength::alias && size <= kLargestShared && alignment <= 16 &&
-      take_shared(*mine, size, number, offset)) {
+  if (options_.strength == Strength::alias && size != 0 && size <= kLargestShared &&
+      alignment <= 16 && take_shared(*mine, size, number, offset)) {
     k = kViews;
     open = true;
   } else if (k == 1 && mine->ready_count != 0) {
