@@ -3,6 +3,7 @@
 
 #include "checkpoint/questions.hpp"
 #include "compress/questions.hpp"
+#include "guard/questions.hpp"
 #include "harness/question.hpp"
 #include "pager/questions.hpp"
 #include "store/questions.hpp"
@@ -12,10 +13,11 @@ namespace pagetrap::bench {
 
 std::span<const Module> modules() {
   // A list and not self-registering objects: a linker drops those from a static library.
-  static const std::array<Module, 5> kModules{
+  static const std::array<Module, 6> kModules{
       Module{"vm", vm_questions}, Module{"pager", pager_questions},
       Module{"compress", compress_questions}, Module{"checkpoint", checkpoint_questions},
-      Module{"store", store_questions}};
+      Module{"store", store_questions},
+      Module{"guard", guard_questions}};
   return kModules;
 }
 

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstring>
 
+#include <pagetrap/guard/backtrace.hpp>
+
 #include "guard/unwind/frame_rule.hpp"
 #include "sys/signal_frame.hpp"
 
@@ -136,6 +138,12 @@ Registers interrupted(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
 Registers caller_of(const void* frame) noexcept PAGETRAP_SIGNAL_SAFE {
   const auto at = reinterpret_cast<std::uintptr_t>(frame);
   return {word_at(at + 8), at + 16, word_at(at)};
+}
+
+std::size_t backtrace(void** frames, std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE {
+  static_assert(sizeof(void*) == sizeof(std::uintptr_t));
+  return unwind(caller_of(__builtin_frame_address(0)), false,
+                reinterpret_cast<std::uintptr_t*>(frames), most);
 }
 
 Frames stack_from(const void* frame) noexcept PAGETRAP_SIGNAL_SAFE {

@@ -1,0 +1,13 @@
+#include "guard/questions.hpp"
+
+namespace pagetrap::bench {
+
+Questions guard_questions() {
+  Questions questions;
+  add_guarded_programs(questions);
+  add_stack_capture(questions);
+  add_live_objects(questions);
+  return questions;
+}
+
+}  // namespace pagetrap::bench
