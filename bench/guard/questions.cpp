@@ -7,6 +7,9 @@ Questions guard_questions() {
   add_bump(questions);
   add_bump_break_even(questions);
   add_shield(questions);
+  add_guarded_programs(questions);
+  add_stack_capture(questions);
+  add_live_objects(questions);
   return questions;
 }
 

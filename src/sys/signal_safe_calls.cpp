@@ -78,32 +78,44 @@ namespace {
 constexpr std::size_t kDropBatch = 64;  // 1 KiB of a signal stack
 
 // Bytes advised, or -errno.
-long drop_batch(int self, std::span<const PageRange> ranges) noexcept {
+long advise_batch(int self, std::span<const PageRange> ranges, int advice) noexcept {
   if (const int error = injected(Call::process_madvise)) return -error;
   std::array<iovec, kDropBatch> vector;
   for (std::size_t i = 0; i < ranges.size(); ++i)
     vector[i] = {ranges[i].base, ranges[i].size_bytes()};
   const ErrnoSaver errno_saver;
-  const long done =
-      ::syscall(SYS_process_madvise, self, vector.data(), ranges.size(), MADV_DONTNEED, 0);
+  const long done = ::syscall(SYS_process_madvise, self, vector.data(), ranges.size(), advice, 0);
   return done < 0 ? -errno : done;
 }
 
 }  // namespace
 
-int drop_all(int self, std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE {
+namespace {
+
+int advise_all(bool with_self, int self, std::span<const PageRange> ranges, int advice) noexcept {
   std::size_t next = 0;
-  while (self >= 0 && ranges.size() - next > 1) {
+  while (with_self && ranges.size() - next > 1) {
     const auto batch = ranges.subspan(next, std::min(kDropBatch, ranges.size() - next));
-    long done = drop_batch(self, batch);
+    long done = advise_batch(self, batch, advice);
     if (done <= 0) break;  // not before 6.13, not through this sandbox
     while (next < ranges.size() && done >= static_cast<long>(ranges[next].size_bytes()))
       done -= static_cast<long>(ranges[next++].size_bytes());
     if (done > 0) break;  // stopped inside a range: dropping its front twice is no harm
   }
   for (; next < ranges.size(); ++next)
-    if (const int error = advise(ranges[next], MADV_DONTNEED)) return error;
+    if (const int error = advise(ranges[next], advice)) return error;
   return 0;
+}
+
+}  // namespace
+
+int drop_all(int self, std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE {
+  return advise_all(self >= 0, self, ranges, MADV_DONTNEED);
+}
+
+int guard_all(std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE {
+  constexpr int kThisProcess = -10001;  // PIDFD_SELF_THREAD_GROUP, 6.14
+  return advise_all(true, kThisProcess, ranges, MADV_GUARD_INSTALL);
 }
 
 int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept

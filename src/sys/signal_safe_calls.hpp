@@ -44,6 +44,9 @@ PAGETRAP_API int advise(PageRange range, int advice) noexcept PAGETRAP_SIGNAL_SA
 /// -1. At most 64 ranges a system call; one madvise for each where the kernel refuses.
 PAGETRAP_API int drop_all(int self, std::span<const PageRange> ranges) noexcept
     PAGETRAP_SIGNAL_SAFE;
+/// MADV_GUARD_INSTALL of scattered ranges, in one call for 64 of them where process_madvise(2)
+/// takes this process without a pidfd (6.14).
+PAGETRAP_API int guard_all(std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept
     PAGETRAP_SIGNAL_SAFE;
 /// Moves the page tables of `from` to `to`, replacing what is mapped there; `from` stays mapped,

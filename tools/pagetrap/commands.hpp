@@ -63,7 +63,28 @@ int store_check(const StoreRequest& request);
 int store_dump(const StoreRequest& request);
 int store_compact(const StoreRequest& request);
 
+struct GuardRequest {
+  std::string strength;   // page, alias, sample; empty: no guards
+  std::string side;       // right, left, random; empty: the strength's own
+  std::string mechanism;  // best, userfaultfd, markers, mprotect
+  std::string revoke;     // alias: at-once, batched, lazy
+  std::string rate;       // sample: one in so many
+  std::string align;      // least alignment
+  std::string report;     // a file; empty: standard error
+  std::string json;       // a file too
+  std::string exit_code;
+  std::string most_reports;
+  std::string debugger;  // a shell command; %p is the process
+  bool go_on = false;
+  bool core = false;
+  bool statistics = false;
+  bool any_function = false;  // new may be freed by free
+  bool keep_allocators = false;
+  bool symbols = true;
+};
+
 struct RunRequest {
+  GuardRequest guard;
   std::string memory;                  // as "64M" or "1G=total"
   std::string delivery = "auto";       // auto, threads, signals
   std::string report;                  // at exit: a file, or -; empty: none
@@ -72,6 +93,10 @@ struct RunRequest {
 };
 /// Does not return if the program could be started. Beside ExitCode: 126, 127 as shells do.
 int run(const RunRequest& request);
+
+/// Reads "MODULE OFFSET" lines, writes "FUNCTION (FILE:LINE)" lines. Defined in symbols/ or,
+/// without libbacktrace, in symbols/absent.cpp; CMake chooses.
+int symbols();
 
 int version();
 /// As "0.1.0".

@@ -28,7 +28,8 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
     text += error.what();
   }
   return text +
-         "\nCommands: doctor, tour, bench, run, image, store, version. `pagetrap COMMAND --help` "
+         "\nCommands: doctor, tour, bench, run, image, store, symbols, version. `pagetrap COMMAND "
+         "--help` "
          "tells "
          "more.\n";
 }
@@ -121,6 +122,50 @@ CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
   command->add_option(
       "--report-signal", request.report_signal,
       "Tell on standard error, or in that file, when it comes; none (default: USR2)");
+  GuardRequest& guard = request.guard;
+  command
+      ->add_option(
+          "--guard", guard.strength,
+          "Report overflows and uses after free at the access: page (each block on a page "
+          "of its own; the default), alias (uses after free only, at the memory that malloc "
+          "takes), or sample (a few blocks, at hardly any cost)")
+      ->expected(0, 1)
+      ->default_str("page")
+      ->check(CLI::IsMember({"page", "alias", "sample"}));
+  command
+      ->add_option("--guard-side", guard.side,
+                   "Where in its page a block lies: right (at its end a guard; default of page), "
+                   "left, random (default of sample)")
+      ->check(CLI::IsMember({"right", "left", "random"}));
+  command
+      ->add_option(
+          "--guard-revoke", guard.revoke,
+          "Of alias: when a freed block's addresses go: at-once (the default), batched, lazy")
+      ->check(CLI::IsMember({"at-once", "batched", "lazy"}));
+  command->add_option("--guard-rate", guard.rate, "Of sample: one block in so many (1000)");
+  command->add_option(
+      "--guard-align", guard.align,
+      "Least alignment of blocks: 1, 2, 4, 8, 16 (2). Odd sizes are precise with 1, "
+      "and programs that keep flags in pointers may need 8 or 16");
+  command->add_option("--guard-report", guard.report, "Append reports to this file");
+  command->add_option("--guard-json", guard.json,
+                      "Also as JSON, schema pagetrap-guard/1, a line each");
+  command->add_flag("--guard-continue", guard.go_on, "Go on after a report");
+  command->add_option("--guard-reports", guard.most_reports, "Going on ends with so many (20)");
+  command->add_option("--guard-exit-code", guard.exit_code, "Of the program after a report (66)");
+  command->add_flag("--guard-core", guard.core, "Abort after a report, for a core dump");
+  command->add_option("--guard-debugger", guard.debugger,
+                      "A shell command to run after a report; %p is the process");
+  command->add_flag("--guard-statistics", guard.statistics, "Tell at exit how much was guarded");
+  command->add_flag("--guard-any-function", guard.any_function,
+                    "What new allocated may be freed by free(), and the like");
+  command->add_flag("--guard-keep-allocators", guard.keep_allocators,
+                    "Do not tell Python, GLib and libstdc++ to use malloc");
+  command->add_flag("!--guard-no-symbols", guard.symbols, "Modules and offsets only");
+  command
+      ->add_option("--guard-mechanism", guard.mechanism,
+                   "How pages are made to fault: userfaultfd, markers, mprotect, best")
+      ->check(CLI::IsMember({"best", "userfaultfd", "markers", "mprotect"}));
   command->add_option("PROGRAM", request.program, "The program and its arguments, after --");
   command->positionals_at_end();
   return command;
@@ -171,6 +216,9 @@ int parse_and_run(int argc, char** argv) {
   StoreRequest store_request;
   const StoreCommands store_commands = add_store_commands(app, store_request);
 
+  CLI::App* const symbols_command = app.add_subcommand(
+      "symbols", "Read lines MODULE OFFSET, answer each with its function, file and line");
+
   CLI::App* const version_command =
       app.add_subcommand("version", "The version, and what it runs on");
 
@@ -194,6 +242,7 @@ int parse_and_run(int argc, char** argv) {
   if (store_commands.check->parsed()) return store_check(store_request);
   if (store_commands.dump->parsed()) return store_dump(store_request);
   if (store_commands.compact->parsed()) return store_compact(store_request);
+  if (symbols_command->parsed()) return symbols();
   return version_command->parsed() ? version() : static_cast<int>(kUsage);
 }
 

@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "memory/allocator.hpp"
-#include "memory/exported.hpp"
+#include "common/exported.hpp"
 #include "memory/keeper.hpp"
 #include "memory/own_heap.hpp"
 

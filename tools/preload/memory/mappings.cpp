@@ -11,7 +11,7 @@
 #include <cstring>
 
 #include "memory/buffers.hpp"
-#include "memory/exported.hpp"
+#include "common/exported.hpp"
 #include "memory/keeper.hpp"
 #include "sys/memory_calls.hpp"
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "memory/buffers.hpp"
-#include "memory/exported.hpp"
+#include "common/exported.hpp"
 #include "memory/real_calls.hpp"
 
 using namespace pagetrap::preload;

@@ -20,7 +20,7 @@
 #include <cerrno>
 
 #include "memory/buffers.hpp"
-#include "memory/exported.hpp"
+#include "common/exported.hpp"
 #include "memory/real_calls.hpp"
 
 using namespace pagetrap::preload;

@@ -2,20 +2,15 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include <cstdint>
 #include <new>
 
 #include <pagetrap/vm/freeze.hpp>
 #include <pagetrap/vm/signals.hpp>
 
-#include "memory/exported.hpp"
+#include "common/exported.hpp"
+#include "common/own_code.hpp"
 #include "memory/keeper.hpp"
 #include "memory/real_calls.hpp"
-
-extern "C" {
-extern const char __ehdr_start __attribute__((visibility("hidden")));
-extern const char etext __attribute__((visibility("hidden")));
-}
 
 namespace pagetrap::preload {
 
@@ -30,12 +25,6 @@ namespace {
 constinit Real<int(int, const sigset_t*, sigset_t*)> real_sigprocmask("sigprocmask");
 constinit Real<int(int, const struct sigaction*, struct sigaction*)> real_sigaction("sigaction");
 constinit Real<sighandler_t(int, sighandler_t)> real_signal("signal");
-
-bool is_own_code(const void* caller) noexcept {
-  const auto at = reinterpret_cast<std::uintptr_t>(caller);
-  return at >= reinterpret_cast<std::uintptr_t>(&__ehdr_start) &&
-         at < reinterpret_cast<std::uintptr_t>(&etext);
-}
 
 struct Start {
   void* (*routine)(void*);

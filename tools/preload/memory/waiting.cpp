@@ -9,7 +9,7 @@
 #include <cerrno>
 
 #include "memory/buffers.hpp"
-#include "memory/exported.hpp"
+#include "common/exported.hpp"
 #include "memory/real_calls.hpp"
 #include "sys/raw_syscall.hpp"
 

@@ -1,0 +1,91 @@
+// Frames: memory of small blocks, several to a page, in extents of 512 pages of one memory object.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include <pagetrap/core/result.hpp>
+
+namespace pagetrap {
+inline namespace v0 {
+namespace guard {
+
+inline constexpr std::size_t kExtentPages = 512;
+inline constexpr std::size_t kLargestShared = 2048;  // two of them to a page
+
+/// Of blocks that share pages: 16 bytes apart up to 256, then 64, 128 and 256.
+inline constexpr unsigned kUnits = 28;
+constexpr unsigned unit_for(std::size_t size) noexcept {
+  if (size <= 16) return 0;
+  if (size <= 256) return static_cast<unsigned>((size + 15) / 16 - 1);
+  if (size <= 512) return static_cast<unsigned>(15 + (size - 256 + 63) / 64);
+  if (size <= 1024) return static_cast<unsigned>(19 + (size - 512 + 127) / 128);
+  return static_cast<unsigned>(23 + (size - 1024 + 255) / 256);
+}
+constexpr std::size_t unit_bytes(unsigned unit) noexcept {
+  if (unit < 16) return 16 * (unit + 1);
+  if (unit < 20) return 256 + 64 * (unit - 15);
+  if (unit < 24) return 512 + 128 * (unit - 19);
+  return 1024 + 256 * (unit - 23);
+}
+static_assert(unit_for(kLargestShared) == kUnits - 1 && unit_bytes(kUnits - 1) == kLargestShared);
+
+/// Blocks of one unit. One thread takes from it, any gives back.
+struct Extent {
+  std::uint64_t file_offset = 0;
+  unsigned unit = 0;
+  std::atomic<std::uint32_t> unused{0};
+  Extent* next = nullptr;     // of its thread's, of this unit
+  bool seen_through = false;  // a view of it has been used up: its pages are there
+  // A bit for each unused block, page by page.
+  std::array<std::array<std::atomic<std::uint64_t>, 4>, kExtentPages> bits{};
+
+  /// Takes a block of the page. False: it has none.
+  bool take(std::size_t page, unsigned& block) noexcept {
+    for (unsigned word = 0; word < 4; ++word) {
+      const std::uint64_t set = bits[page][word].load(std::memory_order_acquire);
+      if (set == 0) continue;
+      const auto bit = static_cast<unsigned>(__builtin_ctzll(set));
+      bits[page][word].fetch_and(~(std::uint64_t{1} << bit), std::memory_order_relaxed);
+      unused.fetch_sub(1, std::memory_order_relaxed);
+      block = word * 64 + bit;
+      return true;
+    }
+    return false;
+  }
+  void give_back(std::size_t page, unsigned block) noexcept {
+    bits[page][block / 64].fetch_or(std::uint64_t{1} << (block % 64), std::memory_order_release);
+    unused.fetch_add(1, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint32_t capacity() const noexcept;
+};
+
+class SharedFrames {
+ public:
+  constexpr SharedFrames() = default;
+  Result<Done> begin() noexcept;
+  void end() noexcept;
+  /// Null: no memory.
+  Extent* new_extent(unsigned unit) noexcept;
+  /// Maps the extent at `where`.
+  bool map(const Extent& extent, std::byte* where) noexcept;
+  [[nodiscard]] int descriptor() const noexcept { return file_; }
+
+  /// fork(): a copy is made before, since shared memory stays shared. The child takes it.
+  void copy_for_child() noexcept;
+  void forget_copy() noexcept;
+  /// False: there is none.
+  bool take_copy() noexcept;
+
+ private:
+  int file_ = -1;
+  int copy_ = -1;
+  std::byte* extents_ = nullptr;
+  std::atomic<std::size_t> extents_made_{0};
+};
+
+}  // namespace guard
+}  // namespace v0
+}  // namespace pagetrap

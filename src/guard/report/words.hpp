@@ -1,0 +1,33 @@
+// A finding in words, for people and for machines.
+#pragma once
+
+#include "guard/report/finding.hpp"
+#include "guard/report/symbols.hpp"
+#include "guard/report/text.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace guard {
+
+/// What every writer needs, collected once.
+struct Account {
+  const Finding* finding = nullptr;
+  Frames allocated;
+  Frames freed;
+  Symbols symbols;  // stacks 0 here, 1 allocated, 2 freed
+};
+
+/// Stable, for machines: "use-after-free".
+std::string_view name_of(Problem problem) noexcept PAGETRAP_SIGNAL_SAFE;
+std::string_view name_of(Family family) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// The first line: all that matters.
+void write_headline(const Finding& finding, Text& text) noexcept PAGETRAP_SIGNAL_SAFE;
+/// The stacks.
+void write_stacks(const Account& account, Text& text) noexcept PAGETRAP_SIGNAL_SAFE;
+/// One line of JSON, schema pagetrap-guard/1.
+void write_json(const Account& account, Text& text) noexcept PAGETRAP_SIGNAL_SAFE;
+
+}  // namespace guard
+}  // namespace v0
+}  // namespace pagetrap
