@@ -51,6 +51,16 @@ void many_reads_after_free(bool good) {
   }
 }
 
+// As daemons do when they start.
+void after_closing_all(bool good) {
+  for (int file = 3; file < 2000; ++file) close(file);
+  closefrom(3);
+  for (int file = 3; file < 2000; ++file)
+    if (dup2(1, file) == file) close(file);
+  others(2000);
+  after_free<1, false>(good);
+}
+
 void after_realloc(bool good) {
   char* const block = make(21);
   auto* const moved = static_cast<char*>(std::realloc(block, 4000));
@@ -251,6 +261,7 @@ const std::map<std::string, Scenario>& scenarios() {
       {"write_after_free_1000", after_free<1000, true>},
       {"read_after_free_1000000", after_free<1'000'000, false>},
       {"many_reads_after_free", many_reads_after_free},
+      {"after_closing_all", after_closing_all},
       {"after_realloc", after_realloc},
       {"after_free_large", after_free_large},
       {"after_free_in_thread", after_free_in_thread},

@@ -49,6 +49,7 @@ constexpr Expected kAll[] = {
     {"read_after_free_1000", "use-after-free", "5 bytes into a 21-byte block that was freed"},
     {"write_after_free_1000", "use-after-free", "5 bytes into a 21-byte block that was freed"},
     {"read_after_free_1000000", "use-after-free", "5 bytes into a 21-byte block that was freed"},
+    {"after_closing_all", "use-after-free", "5 bytes into a 21-byte block that was freed"},
     {"after_realloc", "use-after-free", "3 bytes into a 21-byte block that was freed"},
     {"after_free_large", "use-after-free", "1234567 bytes into a 3000000-byte block"},
     {"after_free_in_thread", "use-after-free", "5 bytes into a 21-byte block that was freed"},

@@ -148,6 +148,8 @@ PAGETRAP_API bool owns(const Engine& engine, const void* address) noexcept;
 PAGETRAP_API void check_buffer(Engine& engine, const void* from, std::size_t size, bool write,
                                const char* call, const void* frame) noexcept;
 PAGETRAP_API HeapStatistics statistics(const Engine& engine) noexcept;
+/// Descriptors that the heap lives on, which nobody may close: two, -1 where there is none.
+PAGETRAP_API void descriptors(const Engine& engine, int (&kept)[2]) noexcept;
 inline constexpr std::size_t kUnknownSize = ~std::size_t{0};
 }  // namespace engine
 

@@ -44,6 +44,10 @@ class Engine {
                     const void* frame) noexcept;
 
   [[nodiscard]] HeapStatistics statistics() const noexcept;
+  void descriptors(int (&kept)[2]) const noexcept {
+    kept[0] = pages_.descriptor();
+    kept[1] = frames_.descriptor();
+  }
   [[nodiscard]] const HeapOptions& options() const noexcept { return options_; }
 
   // fork.cpp

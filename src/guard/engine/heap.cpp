@@ -123,6 +123,7 @@ void check_buffer(Engine& engine, const void* from, std::size_t size, bool write
   engine.check_buffer(from, size, write, call, frame);
 }
 HeapStatistics statistics(const Engine& engine) noexcept { return engine.statistics(); }
+void descriptors(const Engine& engine, int (&kept)[2]) noexcept { engine.descriptors(kept); }
 
 }  // namespace engine
 

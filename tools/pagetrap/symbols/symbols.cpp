@@ -1,6 +1,6 @@
 // pagetrap symbols: from modules and offsets to functions, files and lines. What a crashed program
 // must not do itself, a guard's report has done here.
-#include PAGETRAP_BACKTRACE_HEADER
+#include <backtrace.h>
 #include <cxxabi.h>
 #include <elf.h>
 #include <link.h>
