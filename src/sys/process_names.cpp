@@ -55,9 +55,4 @@ int open_for_append(const char* path) noexcept PAGETRAP_SIGNAL_SAFE {
   return file < 0 ? -errno : static_cast<int>(file);
 }
 
-void close_file(int descriptor) noexcept PAGETRAP_SIGNAL_SAFE {
-  const ErrnoSaver errno_saver;
-  ::syscall(SYS_close, descriptor);
-}
-
 }  // namespace pagetrap::sys

@@ -20,6 +20,5 @@ PAGETRAP_API std::string_view name_of_thread(pid_t thread, std::span<char> room)
 PAGETRAP_API long read_file(const char* path, std::span<char> room) noexcept PAGETRAP_SIGNAL_SAFE;
 /// Opened for appending, made if need be: a descriptor, or -errno.
 PAGETRAP_API int open_for_append(const char* path) noexcept PAGETRAP_SIGNAL_SAFE;
-PAGETRAP_API void close_file(int descriptor) noexcept PAGETRAP_SIGNAL_SAFE;
 
 }  // namespace pagetrap::sys

@@ -332,7 +332,8 @@ int open_to_read(const char* path, int& descriptor) noexcept PAGETRAP_SIGNAL_SAF
 
 void close_file(int descriptor) noexcept PAGETRAP_SIGNAL_SAFE {
   const ErrnoSaver errno_saver;
-  ::close(descriptor);
+  // Not close(): a preloaded library may have its own, which looks at who calls.
+  ::syscall(SYS_close, descriptor);
 }
 
 int write_all(int descriptor, const char* from, std::size_t length) noexcept PAGETRAP_SIGNAL_SAFE {
