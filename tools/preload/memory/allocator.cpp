@@ -10,8 +10,8 @@
 #include <cstring>
 #include <string_view>
 
-#include "memory/allocator.hpp"
 #include "common/exported.hpp"
+#include "memory/allocator.hpp"
 #include "memory/keeper.hpp"
 #include "memory/own_heap.hpp"
 

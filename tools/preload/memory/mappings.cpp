@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "memory/buffers.hpp"
 #include "common/exported.hpp"
+#include "memory/buffers.hpp"
 #include "memory/keeper.hpp"
 #include "sys/memory_calls.hpp"
 

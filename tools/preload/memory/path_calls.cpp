@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "memory/buffers.hpp"
 #include "common/exported.hpp"
+#include "memory/buffers.hpp"
 #include "memory/real_calls.hpp"
 
 using namespace pagetrap::preload;

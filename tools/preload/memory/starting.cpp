@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "memory/buffers.hpp"
 #include "common/exported.hpp"
+#include "memory/buffers.hpp"
 #include "memory/real_calls.hpp"
 
 using namespace pagetrap::preload;

@@ -19,8 +19,8 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "memory/buffers.hpp"
 #include "common/exported.hpp"
+#include "memory/buffers.hpp"
 #include "memory/real_calls.hpp"
 
 using namespace pagetrap::preload;

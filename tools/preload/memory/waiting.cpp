@@ -8,8 +8,8 @@
 
 #include <cerrno>
 
-#include "memory/buffers.hpp"
 #include "common/exported.hpp"
+#include "memory/buffers.hpp"
 #include "memory/real_calls.hpp"
 #include "sys/raw_syscall.hpp"
 
