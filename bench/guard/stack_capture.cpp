@@ -29,19 +29,19 @@ _Unwind_Reason_Code add_frame(_Unwind_Context* context, void* into) {
   return _URC_NO_REASON;
 }
 
-[[gnu::noipa]] Taken by_us() {
+[[gnu::noinline]] Taken by_us() {
   Taken taken;
   taken.count = guard::backtrace(taken.frames.data(), kFrames);
   return taken;
 }
-[[gnu::noipa]] Taken by_gcc() {
+[[gnu::noinline]] Taken by_gcc() {
   Taken taken;
   _Unwind_Backtrace(add_frame, &taken);
   return taken;
 }
 
 template <class Work>
-[[gnu::noipa]] double deep(int depth, Work& work) {
+[[gnu::noinline]] double deep(int depth, Work& work) {
   if (depth == 0) return work();
   const double cost = deep(depth - 1, work);
   asm volatile("" ::: "memory");  // or the call would become a jump

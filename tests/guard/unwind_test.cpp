@@ -22,7 +22,7 @@ struct Both {
   std::vector<std::uintptr_t> theirs;  // glibc's, by _Unwind_Backtrace
 };
 
-[[gnu::noipa]] Both take_both() {
+[[gnu::noinline]] Both take_both() {
   Both both;
   const Frames frames = stack_from(__builtin_frame_address(0));
   both.ours.assign(frames.addresses.begin(),
@@ -40,7 +40,7 @@ void expect_same(Both both) {
   EXPECT_EQ(both.ours, both.theirs);
 }
 
-[[gnu::noipa]] Both deeper(int depth) {
+[[gnu::noinline]] Both deeper(int depth) {
   if (depth == 0) return take_both();
   volatile char frame[64];
   frame[0] = static_cast<char>(depth);
@@ -83,7 +83,7 @@ TEST(Unwind, GoesThroughASignalHandler) {
                          both.theirs.begin() + 2));
 }
 
-[[gnu::noipa]] std::uint32_t remembered() { return remember_stack(__builtin_frame_address(0)); }
+[[gnu::noinline]] std::uint32_t remembered() { return remember_stack(__builtin_frame_address(0)); }
 
 TEST(Depot, HasEachStackOnce) {
   std::array<std::uint32_t, 3> numbers{};
