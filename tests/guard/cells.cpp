@@ -23,15 +23,15 @@ struct Function {
 };
 
 // Not inlined, or the compiler leaves out what it can see through.
-[[gnu::noipa]] void* by_malloc(std::size_t size) { return std::malloc(size); }
-[[gnu::noipa]] void* by_calloc(std::size_t size) { return std::calloc(1, size); }
-[[gnu::noipa]] void* by_realloc(std::size_t size) { return std::realloc(std::malloc(1), size); }
-[[gnu::noipa]] void* by_memalign(std::size_t size) { return ::memalign(16, size); }
-[[gnu::noipa]] void* by_new(std::size_t size) { return ::operator new(size); }
-[[gnu::noipa]] void* by_new_array(std::size_t size) { return new char[size]; }
-[[gnu::noipa]] void by_free(void* block) { std::free(block); }
-[[gnu::noipa]] void by_delete(void* block) { ::operator delete(block); }
-[[gnu::noipa]] void by_delete_array(void* block) { delete[] static_cast<char*>(block); }
+[[gnu::noinline]] void* by_malloc(std::size_t size) { return std::malloc(size); }
+[[gnu::noinline]] void* by_calloc(std::size_t size) { return std::calloc(1, size); }
+[[gnu::noinline]] void* by_realloc(std::size_t size) { return std::realloc(std::malloc(1), size); }
+[[gnu::noinline]] void* by_memalign(std::size_t size) { return ::memalign(16, size); }
+[[gnu::noinline]] void* by_new(std::size_t size) { return ::operator new(size); }
+[[gnu::noinline]] void* by_new_array(std::size_t size) { return new char[size]; }
+[[gnu::noinline]] void by_free(void* block) { std::free(block); }
+[[gnu::noinline]] void by_delete(void* block) { ::operator delete(block); }
+[[gnu::noinline]] void by_delete_array(void* block) { delete[] static_cast<char*>(block); }
 
 constexpr std::array<Function, 6> kFunctions{{{"malloc", by_malloc, by_free},
                                               {"calloc", by_calloc, by_free},

@@ -15,15 +15,15 @@
 
 namespace {
 
-[[gnu::noipa]] char* make(std::size_t size) {
+[[gnu::noinline]] char* make(std::size_t size) {
   auto* const block = static_cast<char*>(std::malloc(size));
   std::memset(block, 'a', size);
   return block;
 }
-[[gnu::noipa]] void drop(void* block) { std::free(block); }
-[[gnu::noipa]] char look(const char* at) { return *static_cast<const volatile char*>(at); }
-[[gnu::noipa]] void change(char* at) { *static_cast<volatile char*>(at) = 'x'; }
-[[gnu::noipa]] void copy(void* to, const void* from, std::size_t size) {
+[[gnu::noinline]] void drop(void* block) { std::free(block); }
+[[gnu::noinline]] char look(const char* at) { return *static_cast<const volatile char*>(at); }
+[[gnu::noinline]] void change(char* at) { *static_cast<volatile char*>(at) = 'x'; }
+[[gnu::noinline]] void copy(void* to, const void* from, std::size_t size) {
   std::memcpy(to, from, size);
 }
 
@@ -147,12 +147,12 @@ void realloc_of_freed(bool good) {
   if (!good) drop(block);
   drop(std::realloc(block, 50));
 }
-[[gnu::noipa]] int* some() { return new int[4]; }
+[[gnu::noinline]] int* some() { return new int[4]; }
 void free_of_new(bool good) {
   int* const block = some();
   good ? delete[] block : drop(block);
 }
-[[gnu::noipa]] void delete_one(int* block) { delete block; }
+[[gnu::noinline]] void delete_one(int* block) { delete block; }
 void delete_of_new_array(bool good) {
   int* const block = some();
   good ? delete[] block : delete_one(block);
