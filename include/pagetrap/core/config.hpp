@@ -30,13 +30,6 @@ inline constexpr unsigned kKnownPageShift = 12;
 inline constexpr unsigned kKnownPageShift = 0;
 #endif
 
-/// Whether a fault handler can give a store another address (guard/bump.hpp).
-#if defined(__x86_64__)
-inline constexpr bool kRestartableStores = true;
-#else
-inline constexpr bool kRestartableStores = false;
-#endif
-
 }  // namespace detail
 }  // namespace v0
 }  // namespace pagetrap
