@@ -39,13 +39,6 @@ inline constexpr bool kLibstdcxx = true;
 inline constexpr bool kLibstdcxx = false;
 #endif
 
-/// Whether a fault handler can give a store another address (guard/bump.hpp).
-#if defined(__x86_64__)
-inline constexpr bool kRestartableStores = true;
-#else
-inline constexpr bool kRestartableStores = false;
-#endif
-
 }  // namespace detail
 }  // namespace v0
 }  // namespace pagetrap

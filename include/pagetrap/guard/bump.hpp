@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <pagetrap/core/config.hpp>
+#include <pagetrap/guard/first_store.hpp>
 #include <pagetrap/guard/nursery.hpp>
 
 namespace pagetrap {
@@ -56,12 +57,7 @@ class BumpAllocator {
       }
       __builtin_memcpy(next - sizeof last_word, &last_word, sizeof last_word);
     } else {
-      // ASSUMES  src/sys/first_store.cpp, which knows this instruction and these registers. A fault
-      // changes both pointers, and may run a collector: hence the outputs, and "memory".
-      asm volatile(".byte 0x3e\n\tmovq %%rcx, -8(%%rdx)"
-                   : "+a"(object), "+d"(next)
-                   : "c"(last_word)
-                   : "memory");
+      detail::first_store(object, next, last_word);
     }
     cursor_ = next;
     return object;

@@ -70,7 +70,7 @@ std::ptrdiff_t branches(const std::string& text) {
 class Instructions : public testing::Test {
  protected:
   void SetUp() override {
-    if (!detail::kRestartableStores) GTEST_SKIP() << "both forms compare on this CPU";
+    if (!guard::detail::kRestartableStores) GTEST_SKIP() << "both forms compare on this CPU";
     if (SANITIZED != 0) GTEST_SKIP() << "sanitizers add comparisons of their own";
     by_guard_ = disassembly_of("allocate_by_guard");
     by_comparison_ = disassembly_of("allocate_by_comparison");
