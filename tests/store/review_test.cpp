@@ -680,7 +680,7 @@ TEST(Review, AllOfTheReserveCanBeUsed) {
       between.push_back(memory.allocate(3 * kPage));
     }
     std::size_t rest = 0;
-    for (std::size_t pages : {1024, 256, 64, 16, 4, 3})
+    for (std::size_t pages : std::initializer_list<std::size_t>{1024, 256, 64, 16, 4, 3})
       for (bool more = true; more;) {
         try {
           static_cast<void>(memory.allocate(pages * kPage));
