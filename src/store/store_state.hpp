@@ -124,7 +124,7 @@ class StoreState {
   Outcome collect_written() noexcept;
   Result<std::uint64_t> try_commit();
   void remember_undo();
-  void collect_sorted();
+  void add_open(std::vector<PageNumber>& pages) const;
   void abandon() noexcept;
   void leave() noexcept;
 

@@ -64,10 +64,13 @@ void StoreState::leave() noexcept {
   access_.unlock();
 }
 
-void StoreState::collect_sorted() {
-  for (PageNumber page = 0; page < kHotPages; ++page) pages_.push_back(page);
-  std::sort(pages_.begin(), pages_.end());
-  pages_.erase(std::unique(pages_.begin(), pages_.end()), pages_.end());
+// With the pages that may have been written without being found: in order, each once.
+void StoreState::add_open(std::vector<PageNumber>& pages) const {
+  for (PageNumber page = 0; page < kHotPages; ++page) pages.push_back(page);
+  const auto open = detector_->open_pages();
+  pages.insert(pages.end(), open.begin(), open.end());
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
 }
 
 // What was written while no transaction was running, and did not trap. It is put back: kept, it
@@ -76,11 +79,10 @@ Outcome StoreState::find_strays() {
   pages_.clear();
   if (detector_->finds_strays())
     if (const Outcome outcome = detector_->collect(pages_); failed(outcome)) return outcome;
-  const auto open = detector_->open_pages();
-  // Written with what was there already: they are to be found when they are written again.
-  const bool to_arm = pages_.size() > open.size();
-  pages_.insert(pages_.end(), open.begin(), open.end());
-  collect_sorted();
+  // Also those written with what was there already: they are to be found when they are written
+  // again.
+  const bool to_arm = !pages_.empty();
+  add_open(pages_);
   std::uint64_t strays = 0;
   for (const PageNumber page : pages_) {
     if (const Outcome outcome = committed_->materialise(page); failed(outcome)) return outcome;
@@ -102,8 +104,7 @@ Outcome StoreState::put_back(std::span<const PageNumber> pages) {
   std::vector<PageNumber> touched;
   if (const Outcome outcome = detector_->collect(touched); failed(outcome)) return outcome;
   touched.insert(touched.end(), pages.begin(), pages.end());
-  std::sort(touched.begin(), touched.end());
-  touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+  add_open(touched);
   const std::vector<std::uint8_t> unchanged(touched.size(), 0);
   return detector_->rearm(touched, unchanged);
 }
@@ -115,7 +116,7 @@ Outcome StoreState::collect_written() noexcept {
   Outcome outcome = kDone;
   try {
     outcome = detector_->collect(pages_);
-    collect_sorted();
+    add_open(pages_);
   } catch (const std::bad_alloc&) {
     outcome = no_memory();
   }

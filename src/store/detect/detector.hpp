@@ -56,7 +56,8 @@ class Detector {
   virtual Outcome grow(std::size_t used) = 0;
   /// Only that thread (this_thread_mark()) may write from now on; null: nobody may.
   void set_writer(const void* thread) noexcept { writer_.store(thread, std::memory_order_release); }
-  /// Appends the pages that may have been written since they were last armed, each at least once.
+  /// Appends the pages that were found to have been written since they were last armed, each at
+  /// least once. Those that are open are not looked for.
   virtual Outcome collect(std::vector<PageNumber>& out) = 0;
   /// `pages`, sorted, have their committed contents: the next write to them is to be found. Those
   /// with `changed` were written by the transaction that ends.

@@ -52,8 +52,6 @@ class TrackedDetector final : public Detector {
     for (const PageRange& range : found_)
       for (std::size_t i = 0; i < range.length.count(); ++i)
         out.push_back(static_cast<PageNumber>(territory_.page_of(range.base) + i));
-    const auto open = open_.pages();
-    out.insert(out.end(), open.begin(), open.end());
     return kDone;
   }
   // Where collect() has not done it. What has been put back since counts as written again.

@@ -82,12 +82,6 @@ class TrapDetector final : public OnePiece {
     if (const Outcome outcome = open_.begin(territory_.pages); failed(outcome)) return outcome;
     return start();
   }
-  Outcome collect(std::vector<PageNumber>& out) override {
-    if (const Outcome outcome = OnePiece::collect(out); failed(outcome)) return outcome;
-    const auto open = open_.pages();
-    out.insert(out.end(), open.begin(), open.end());
-    return kDone;
-  }
   Outcome rearm(std::span<const PageNumber> pages, std::span<const std::uint8_t> changed) override;
   [[nodiscard]] std::span<const PageNumber> open_pages() const noexcept override {
     return open_.pages();
