@@ -13,8 +13,8 @@
 namespace pagetrap::sys {
 namespace {
 
-Result<std::string> read_whole(const char* path) {
-  const Descriptor file(::open(path, O_RDONLY | O_CLOEXEC));
+Result<std::string> read_maps() {
+  const Descriptor file(::open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
   if (!file.valid()) return Error{"open /proc/self/maps", errno, {}, "/proc must be mounted"};
   std::string text;
   for (;;) {
@@ -53,7 +53,7 @@ bool parse(const std::string& line, MappedRange& range) {
 }  // namespace
 
 Result<std::vector<MappedRange>> mapped_ranges() {
-  const auto text = read_whole("/proc/self/maps");
+  const auto text = read_maps();
   if (!text) return text.error();
   std::vector<MappedRange> ranges;
   for (std::size_t at = 0; at < text->size();) {
