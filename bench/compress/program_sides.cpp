@@ -1,9 +1,5 @@
 #include "compress/program_sides.hpp"
 
-#include <unistd.h>
-
-#include <array>
-
 #include <pagetrap/core/units.hpp>
 
 #include "compress/sides.hpp"
@@ -43,13 +39,6 @@ bool warm_up(const Effort& effort, Subject& subject) {
 }
 
 constexpr std::size_t kAmple = 8_GiB;
-
-/// The command that runs this: benchmarks are linked into it.
-std::string own_command() {
-  std::array<char, 4096> path{};
-  const ssize_t length = readlink("/proc/self/exe", path.data(), path.size() - 1);
-  return length > 0 ? std::string(path.data(), static_cast<std::size_t>(length)) : std::string();
-}
 
 Words under_budget(std::size_t bytes, const char* kind) {
   return {own_command(), "run", "--delivery", "signals", "--memory", std::to_string(bytes) + kind,

@@ -132,9 +132,8 @@ double cpu_seconds(const Words& words, Report& report) {
 }
 
 void measure_strength(const Words& options, const Effort& effort, Report& report) {
-  std::error_code error;
-  const std::string command = fs::read_symlink("/proc/self/exe", error).string();
-  report.check(!error, "no /proc");
+  const std::string command = own_command();
+  report.check(!command.empty(), "no /proc");
   setenv("PYTHONMALLOC", "malloc", 1);  // on both sides
   const Inputs inputs;
   const auto all = subjects(inputs, report);

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <system_error>
 
@@ -114,6 +115,11 @@ std::string find_program(const std::string& name) {
   for (const char* const folder : {"/usr/bin/", "/bin/", "/usr/local/bin/"})
     if (const std::string file = folder + name; access(file.c_str(), X_OK) == 0) return file;
   return {};
+}
+
+std::string own_command() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).string();
 }
 
 }  // namespace pagetrap::bench

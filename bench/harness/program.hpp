@@ -48,5 +48,7 @@ class Program {
 /// Its path, in the folders where distributions put programs: not in PATH, where wrappers come
 /// first that start something else. Empty: it is not installed.
 std::string find_program(const std::string& name);
+/// The command that runs this: benchmarks are linked into it. Empty: no /proc.
+std::string own_command();
 
 }  // namespace pagetrap::bench

@@ -24,10 +24,6 @@ constexpr int kBatch = 400;
 
 std::size_t size_for(const Effort& effort) { return (effort.quick ? 64 : 1024) * kMiB; }
 
-std::unique_ptr<RecordStore> open_ours(const RecordStoreOptions& options) {
-  return std::make_unique<OurStore>(options, store::Detect::best);
-}
-
 /// Bytes written to the disk that `path` is on, by whoever: /proc/self/io counts what is made dirty
 /// in the page cache, a whole folio for one byte.
 double bytes_written(const std::string& path, Report& report) {

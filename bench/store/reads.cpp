@@ -11,10 +11,6 @@ namespace {
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 constexpr int kBatch = 20'000;
 
-std::unique_ptr<RecordStore> open_ours(const RecordStoreOptions& options) {
-  return std::make_unique<OurStore>(options, store::Detect::best);
-}
-
 /// The same table in anonymous memory.
 class Anonymous final : public RecordStore {
  public:

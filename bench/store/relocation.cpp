@@ -1,11 +1,6 @@
 // store.relocate_1g: the address of a store is taken. What the first look-up costs when pages are
 // relocated as they are touched, and when all of them are.
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cstdio>
-#include <exception>
 
 #include <pagetrap/store/containers.hpp>
 #include <pagetrap/store/inspect.hpp>
@@ -20,7 +15,6 @@ namespace pagetrap::bench {
 namespace {
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
-constexpr std::uint64_t kStep = 50'000;  // records made in one transaction
 
 using TypedMap =
     std::unordered_map<std::uint64_t, Record, std::hash<std::uint64_t>, std::equal_to<>,
@@ -31,16 +25,7 @@ void load(const std::string& path, std::uint64_t count) {
   options.durability = store::Durability::none;
   auto store = store::Store::open(path, options).value();
   auto& map = *store.root<TypedMap>("records").value();
-  const Record value{};
-  store.transaction([&] { map.reserve(count); }).value();
-  for (std::uint64_t key = 0; key < count;) {
-    const std::uint64_t end = std::min(key + kStep, count);
-    store
-        .transaction([&] {
-          for (; key < end; ++key) map.emplace(key, value);
-        })
-        .value();
-  }
+  fill(store, map, count);
   store.close().value();
 }
 
@@ -65,40 +50,14 @@ double time_to_record(const std::string& path, bool all) {
   return now_ns() - begin;
 }
 
-template <class Work>
-double in_a_process(Report& report, Work&& work) {
-  int ends[2];
-  report.check(pipe(ends) == 0, "pipe");
-  const pid_t child = fork();
-  report.check(child >= 0, "fork");
-  if (child == 0) {
-    double took = -1;
-    try {
-      took = work();
-    } catch (const std::exception& wrong) {
-      std::fprintf(stderr, "store.relocate_1g: %s\n", wrong.what());
-    }
-    // The file stays as it was found.
-    _exit(took >= 0 && write(ends[1], &took, sizeof took) == sizeof took ? 0 : 1);
-  }
-  close(ends[1]);
-  double took = 0;
-  const bool told = read(ends[0], &took, sizeof took) == sizeof took;
-  close(ends[0]);
-  int status = 1;
-  waitpid(child, &status, 0);
-  report.check(told && status == 0, "a store could not be opened at another address");
-  return took;
-}
-
 void measure(const Effort& effort, Report& report) {
   const std::size_t bytes = (effort.quick ? 64 : 1024) * kMiB;
   const StoreFolder folder(report, 2.5 * static_cast<double>(bytes));
   const std::string path = folder.make("ours") + "/ours.store";
   report.parameter("bytes", static_cast<double>(bytes));
-  in_a_process(report, [&] {
+  told_apart(report, [&](const Tell& tell) {
     load(path, bytes / kRecordBytes);
-    return 0.0;
+    tell(0);
   });
   // Closed again: it has the file's lock.
   const std::uint64_t base = store::StoreFile::open(path).value().info().base;
@@ -106,9 +65,9 @@ void measure(const Effort& effort, Report& report) {
   for (int i = -1; i < (effort.quick ? 5 : 7); ++i) {
     double took[2];
     for (const bool all : {false, true})
-      took[all ? 1 : 0] = in_a_process(report, [&] {
+      took[all ? 1 : 0] = told_apart(report, [&](const Tell& tell) {
         take(base);
-        return time_to_record(path, all);
+        tell(time_to_record(path, all));
       });
     if (i >= 0) report.pair(took[0], took[1]);
   }

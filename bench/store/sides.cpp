@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdio>
+#include <exception>
 #include <filesystem>
 
 #include "harness/clock.hpp"
@@ -35,6 +37,31 @@ std::string StoreFolder::make(const char* name) const {
   std::string folder = path_ + "/" + name;
   std::filesystem::create_directory(folder);
   return folder;
+}
+
+double told_apart(Report& report, const std::function<void(const Tell&)>& work) {
+  int ends[2];
+  report.check(pipe(ends) == 0, "pipe");
+  const pid_t child = fork();
+  report.check(child >= 0, "fork");
+  if (child == 0) {
+    try {
+      work([&](double value) {
+        _exit(write(ends[1], &value, sizeof value) == sizeof value ? 0 : 1);
+      });
+    } catch (const std::exception& wrong) {
+      std::fprintf(stderr, "in a process apart: %s\n", wrong.what());
+    }
+    _exit(1);
+  }
+  close(ends[1]);
+  double value = 0;
+  const bool told = read(ends[0], &value, sizeof value) == sizeof value;
+  close(ends[0]);
+  int status = 1;
+  waitpid(child, &status, 0);
+  report.check(told && status == 0, "a process that was to tell a figure did not");
+  return value;
 }
 
 void require_installed(Report& report, const OpenRecordStore& open) {

@@ -53,6 +53,10 @@ using MakeSide = std::function<Peer::Batch()>;
 void measure_sides(const Effort& effort, Report& report, const MakeSide& ours,
                    const MakeSide& rival);
 
+/// What `work` tells, from a process of its own, which ends there: nothing is closed.
+using Tell = std::function<void(double)>;
+double told_apart(Report& report, const std::function<void(const Tell&)>& work);
+
 /// `open` or a skip that names the package.
 void require_installed(Report& report, const OpenRecordStore& open);
 

@@ -17,10 +17,6 @@ namespace {
 
 constexpr std::size_t kBytes = std::size_t{64} << 20;
 
-std::unique_ptr<RecordStore> open_ours(const RecordStoreOptions& options) {
-  return std::make_unique<OurStore>(options, store::Detect::best);
-}
-
 class OurSnapshot final : public RecordStore {
  public:
   explicit OurSnapshot(const RecordStoreOptions& options)

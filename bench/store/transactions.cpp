@@ -1,7 +1,5 @@
 // store.txn_*: a durable transaction that changes four random records of 100 bytes, found through
 // a hash table, by plain assignments. Checkpoints fall where they fall, on both sides.
-#include <optional>
-
 #include "harness/pairs.hpp"
 #include "store/our_store.hpp"
 #include "store/questions.hpp"
@@ -21,35 +19,6 @@ void only_in_full_run(const Effort& effort, Report& report, std::size_t bytes) {
 
 std::unique_ptr<RecordStore> open_traps(const RecordStoreOptions& options) {
   return std::make_unique<OurStore>(options, store::Detect::traps);
-}
-std::unique_ptr<RecordStore> open_ours(const RecordStoreOptions& options) {
-  return std::make_unique<OurStore>(options, store::Detect::best);
-}
-
-/// Loaded by traps, and then opened with a barrier.
-class Annotated final : public RecordStore {
- public:
-  explicit Annotated(const RecordStoreOptions& options) : options_(options) {}
-  void load(std::uint64_t count) override {
-    OurStore(options_, store::Detect::traps).load(count);
-    store_.emplace(options_, store::Detect::barrier);
-    // All of it in memory, as it is on the other side.
-    unsigned sum = 0;
-    for (std::uint64_t key = 0; key < count; ++key)
-      sum += static_cast<unsigned>(store_->get(key)[0]);
-    require(sum == 0, "records are not as they were loaded");
-  }
-  void update(std::span<const std::uint64_t> keys, const Record& value) override {
-    store_->update(keys, value);
-  }
-  Record get(std::uint64_t key) override { return store_->get(key); }
-
- private:
-  RecordStoreOptions options_;
-  std::optional<OurStore> store_;
-};
-std::unique_ptr<RecordStore> open_annotated(const RecordStoreOptions& options) {
-  return std::make_unique<Annotated>(options);
 }
 
 using Open = std::unique_ptr<RecordStore> (*)(const RecordStoreOptions&);
@@ -105,7 +74,7 @@ void add_size(Questions& questions, const std::string& prefix) {
   add(".floor_traps", "plain C++, Detect::traps", "512 bytes, direct, synchronous", 0,
       against_floor<Bytes, open_traps>);
   add(".floor_annotated", "with tx.write", "512 bytes, direct, synchronous", 1.06,
-      against_floor<Bytes, open_annotated>);
+      against_floor<Bytes, open_annotated<>>);
 }
 
 }  // namespace
