@@ -24,27 +24,27 @@ long call(long number, long a = 0, long b = 0, long c = 0) noexcept {
   return ::syscall(number, a, b, c);
 }
 
-// The environment without what would load us again.
-struct Environment {
-  std::array<char*, kMostVariables + 1> words{};
-  Environment() noexcept {
-    std::size_t count = 0;
-    for (char** word = environ; word != nullptr && *word != nullptr; ++word)
-      if (count < kMostVariables && std::strncmp(*word, "LD_PRELOAD=", 11) != 0)
-        words[count++] = *word;
-  }
-};
+// The environment without what would load us again. One thread at a time; an alternate stack has no
+// room for it.
+constinit std::array<char*, kMostVariables + 1> environment{};
+
+void choose_environment() noexcept {
+  std::size_t count = 0;
+  for (char** word = environ; word != nullptr && *word != nullptr; ++word)
+    if (count < kMostVariables && std::strncmp(*word, "LD_PRELOAD=", 11) != 0)
+      environment[count++] = *word;
+  environment[count] = nullptr;
+}
 
 // In the child of vfork(), which runs on our stack until it is another program.
-[[noreturn]] void become(const char* const* words, char* const* environment, int in,
-                         int out) noexcept {
+[[noreturn]] void become(const char* const* words, int in, int out) noexcept {
   // Signals that the crashed thread has blocked, or handles, are not the filter's.
   sigset_t none;
   ::sigemptyset(&none);
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, 8);
   if (in >= 0) call(SYS_dup2, in, STDIN_FILENO);
   if (out >= 0) call(SYS_dup2, out, STDOUT_FILENO);
-  ::syscall(SYS_execve, words[0], words, environment);
+  ::syscall(SYS_execve, words[0], words, environment.data());
   end_process(127);
 }
 
@@ -92,9 +92,9 @@ int filter(const char* const* words, std::string_view input, char* output, std::
     call(SYS_close, in[1]);
     return error;
   }
-  const Environment environment;
+  choose_environment();
   const pid_t child = ::vfork();
-  if (child == 0) become(words, environment.words.data(), in[0], out[1]);
+  if (child == 0) become(words, in[0], out[1]);
   int error = child < 0 ? errno : 0;
   call(SYS_close, in[0]);
   call(SYS_close, out[1]);
@@ -122,9 +122,9 @@ int filter(const char* const* words, std::string_view input, char* output, std::
 int run_shell(const char* command) noexcept {
   const ErrnoSaver errno_saver;
   const std::array<const char*, 4> words{"/bin/sh", "-c", command, nullptr};
-  const Environment environment;
+  choose_environment();
   const pid_t child = ::vfork();
-  if (child == 0) become(words.data(), environment.words.data(), -1, -1);
+  if (child == 0) become(words.data(), -1, -1);
   if (child < 0) return errno;
   reap(child);
   return 0;

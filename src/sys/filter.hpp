@@ -12,6 +12,7 @@ namespace pagetrap::sys {
 /// writes into `output`; `got` bytes of it. Its environment is the process's, without LD_PRELOAD.
 /// Both texts must fit into a pipe (64 KiB). Waits `milliseconds`, and kills it then.
 /// Returns 0 or an errno value. Allocates nothing: vfork(2) and execve(2).
+/// Threads  one at a time, for both functions.
 PAGETRAP_API int filter(const char* const* words, std::string_view input, char* output,
                         std::size_t room, std::size_t& got, int milliseconds) noexcept;
 

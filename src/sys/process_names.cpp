@@ -2,14 +2,18 @@
 #include "sys/process_names.hpp"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include <pagetrap/core/signal_safe_text.hpp>
 
+#include "sys/raw_syscall.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 #if defined(__clang__) && __clang_major__ >= 20
@@ -40,6 +44,14 @@ long read_file(const char* path, std::span<char> room) noexcept PAGETRAP_SIGNAL_
 }
 
 std::string_view name_of_thread(pid_t thread, std::span<char> room) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (thread == thread_id()) {  // without /proc, and as the kernel keeps it
+    std::array<char, 16> name{};
+    static_cast<void>(raw_syscall6(SYS_prctl, PR_GET_NAME,
+                                   reinterpret_cast<unsigned long>(name.data()), 0, 0, 0, 0));
+    const std::size_t size = std::min(::strnlen(name.data(), name.size()), room.size());
+    std::memcpy(room.data(), name.data(), size);
+    return {room.data(), size};
+  }
   SignalSafeText path;
   path.text("/proc/self/task/").decimal(thread).text("/comm").text({"", 1});
   const long got = read_file(path.view().data(), room);

@@ -1,12 +1,21 @@
 #include "sys/thread_stack.hpp"
 
 #include <pthread.h>
-#include <sys/prctl.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sys/raw_syscall.hpp"
+#include <cstdint>
+#include <cstring>
+
+#include <pagetrap/core/units.hpp>
+
 #include "sys/signal_safe_calls.hpp"
+
+#if defined(__clang__) && __clang_major__ >= 20
+#pragma clang diagnostic ignored "-Wfunction-effects"
+#endif
 
 namespace pagetrap::sys {
 
@@ -27,11 +36,26 @@ int find_thread_stack(ThreadStack& found) noexcept {
   return 0;
 }
 
-std::array<char, 17> thread_name() noexcept PAGETRAP_SIGNAL_SAFE {
-  std::array<char, 17> name{};
-  static_cast<void>(raw_syscall6(SYS_prctl, PR_GET_NAME,
-                                 reinterpret_cast<unsigned long>(name.data()), 0, 0, 0, 0));
-  return name;
+// SOURCE  fs/exec.c: the program's file name is the last thing on the first stack, before one word
+// of zeroes; acct_stack_growth() in mm/mmap.c: the limit counts from the stack's end.
+ThreadStack first_thread_stack() noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  const auto* const file = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  if (file == nullptr) return {};
+  const auto end =
+      reinterpret_cast<std::uintptr_t>(file) + std::strlen(file) + 1 + sizeof(std::uintptr_t);
+  const std::uintptr_t high = (end + page_size() - 1) & ~(page_size() - 1);
+  rlimit limit{};
+  constexpr std::uintptr_t kWithoutLimit = std::uintptr_t{64} << 20;
+  std::uintptr_t most = kWithoutLimit;
+  if (::syscall(SYS_prlimit64, 0, RLIMIT_STACK, nullptr, &limit) == 0 &&
+      limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < high)
+    most = limit.rlim_cur & ~(page_size() - 1);
+  ThreadStack found;
+  found.high = reinterpret_cast<std::byte*>(high);
+  found.low = found.high - most;
+  found.of_first_thread = true;
+  return found;
 }
 
 }  // namespace pagetrap::sys

@@ -1,7 +1,6 @@
-// The stack that the C library gave a thread, and the thread's name.
+// The stack that a thread was given, by the C library or the kernel.
 #pragma once
 
-#include <array>
 #include <cstddef>
 
 #include <pagetrap/core/config.hpp>
@@ -18,7 +17,8 @@ struct ThreadStack {
 /// Of the calling thread. Returns errno. Allocates.
 PAGETRAP_API int find_thread_stack(ThreadStack& found) noexcept;
 
-/// Of the calling thread; ends in a zero.
-PAGETRAP_API std::array<char, 17> thread_name() noexcept PAGETRAP_SIGNAL_SAFE;
+/// Of the process's first thread, whichever calls; as its limit is now (without one, 64 MiB).
+/// Nothing: there is no auxiliary vector.
+PAGETRAP_API ThreadStack first_thread_stack() noexcept PAGETRAP_SIGNAL_SAFE;
 
 }  // namespace pagetrap::sys

@@ -23,6 +23,7 @@ enum class Problem : std::uint8_t {
   invalid_free,    // of an address that is no object's start
   wrong_function,  // freed by another family of functions than allocated it
   wrong_size,      // sized delete with another size
+  stack_overflow,  // stacks.hpp
 };
 
 struct ReportOptions {

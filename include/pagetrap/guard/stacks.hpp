@@ -34,6 +34,23 @@ PAGETRAP_API Result<Done> watch_stacks();
 /// Idempotent; does not install the signal handler.
 PAGETRAP_API Result<Done> watch_this_stack();
 
+/// For a shim that creates threads in front of the C library, instead of watch_stacks(): from now
+/// on the handler of problem.hpp knows overflows, and they are problems like others: reported where
+/// report_to() said, after which the process ends as it says. Where the program handles SIGSEGV on
+/// an alternate stack of its own, the fault goes there after the report.
+/// The first thread is watched; it needs an alternate stack.
+PAGETRAP_API void report_stack_overflows() noexcept;
+
+/// A stack as who made it knows it.
+struct StackBounds {
+  const void* low = nullptr;  // null: the first thread's, which is asked for when it matters
+  const void* high = nullptr;
+  std::size_t guard_bytes = 0;      // below `low`: faults there are overflows
+  const void* alternate = nullptr;  // start of the alternate stack that the shim installed
+};
+/// Watches the calling thread's. Nothing is installed, allocated, or undone at the thread's end.
+PAGETRAP_API void watch_stack(const StackBounds& bounds) noexcept;
+
 /// Whether the calling thread's is watched.
 PAGETRAP_API bool this_stack_is_watched() noexcept;
 

@@ -12,8 +12,10 @@
 
 #include "guard/engine/engine.hpp"
 #include "guard/report/finding.hpp"
+#include "guard/stacks/watched_stack.hpp"
 #include "guard/unwind/unwind.hpp"
 #include "sys/access_width.hpp"
+#include "sys/alternate_stack.hpp"
 #include "sys/signal_frame.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -32,10 +34,14 @@ Previous& of(int signal) noexcept PAGETRAP_SIGNAL_SAFE {
   return previous[signal == SIGSEGV ? 0 : 1];
 }
 
+bool goes_by_default(const struct sigaction& action) noexcept PAGETRAP_SIGNAL_SAFE {
+  const bool plain = (action.sa_flags & SA_SIGINFO) == 0;
+  return plain && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN);
+}
+
 void pass_on(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   const struct sigaction action = of(signal).action;
-  const bool plain = (action.sa_flags & SA_SIGINFO) == 0;
-  if (plain && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
+  if (goes_by_default(action)) {
     const bool synchronous = info->si_code > 0;
     if (!synchronous && action.sa_handler == SIG_IGN) return;
     // The access runs again under the default action, and a core dump shows it.
@@ -54,8 +60,35 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNA
   sys::change_signal_mask(SIG_SETMASK, old, nullptr);
 }
 
+// Without us its handler would run, on the alternate stack that it made.
+bool program_handles(int signal, const WatchedStack& stack) noexcept PAGETRAP_SIGNAL_SAFE {
+  const struct sigaction& action = of(signal).action;
+  if (goes_by_default(action) || (action.sa_flags & SA_ONSTACK) == 0) return false;
+  const stack_t alternate = sys::alternate_stack();
+  return (alternate.ss_flags & SS_DISABLE) == 0 &&
+         reinterpret_cast<std::uintptr_t>(alternate.ss_sp) != stack.alternate;
+}
+
+void on_overflow(int signal, siginfo_t* info, void* context, const WatchedStack& stack) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  const UsedUp used_up{&stack, context, program_handles(signal, stack)};
+  Finding finding;
+  finding.problem = Problem::stack_overflow;
+  finding.address = info->si_addr;
+  finding.is_access = true;
+  finding.write = sys::frame_facts(context).write;
+  finding.width = sys::access_width(context);
+  finding.used_up = &used_up;
+  report(finding);
+  pass_on(signal, info, context);
+}
+
 void on_fault(int signal, siginfo_t* info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   const sys::ErrnoSaver errno_saver;
+  WatchedStack stack;
+  // A stack that lies in a block ends at a guard, too.
+  if (info->si_code > 0 && find_overflow(info->si_addr, context, stack))
+    return on_overflow(signal, info, context, stack);
   Engine* const engine = info->si_code > 0 ? heap_of(info->si_addr) : nullptr;
   if (engine == nullptr) return pass_on(signal, info, context);
   Finding finding;

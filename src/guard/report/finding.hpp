@@ -19,6 +19,15 @@ struct Frames {
   std::size_t count = 0;
 };
 
+struct WatchedStack;  // stacks/watched_stack.hpp
+
+/// A stack that was used up, instead of an object.
+struct UsedUp {
+  const WatchedStack* stack = nullptr;
+  const void* context = nullptr;  // of the signal
+  bool goes_on = false;           // the program has a handler for it
+};
+
 struct Finding {
   Problem problem = Problem::wild_access;
   const void* address = nullptr;
@@ -29,6 +38,7 @@ struct Finding {
   std::size_t call_size = 0;   // what it was told
   Frames here;                 // who did it
 
+  const UsedUp* used_up = nullptr;
   bool has_object = false;  // the nearest one
   const std::byte* object = nullptr;
   std::size_t object_size = 0;

@@ -3,11 +3,14 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <span>
 
 #include <pagetrap/guard/problem.hpp>
 
 #include "guard/report/words.hpp"
+#include "guard/stacks/recursion.hpp"
 #include "guard/unwind/depot.hpp"
+#include "sys/alternate_stack.hpp"
 #include "sys/filter.hpp"
 #include "sys/process_names.hpp"
 #include "sys/signal_safe_calls.hpp"
@@ -31,15 +34,34 @@ void put(const char* file, std::string_view words) noexcept PAGETRAP_SIGNAL_SAFE
   if (opened >= 0) sys::close_file(opened);
 }
 
+Frames frames_of(std::span<const StackFrame> some) noexcept PAGETRAP_SIGNAL_SAFE {
+  Frames frames;
+  for (const StackFrame& frame : some)
+    if (frames.count < frames.addresses.size()) frames.addresses[frames.count++] = frame.pc;
+  return frames;
+}
+
+// Returns which of the account's stacks begins with the interrupted instruction.
+std::size_t look_at_recursion(const UsedUp& used_up) noexcept PAGETRAP_SIGNAL_SAFE {
+  account.recursion = &find_recursion(*used_up.stack, used_up.context);
+  account.here = frames_of(account.recursion->turn());
+  account.allocated = frames_of(account.recursion->called());
+  return account.allocated.count == 0 ? 0 : 1;
+}
+
 void write_everything(const Finding& finding) noexcept PAGETRAP_SIGNAL_SAFE {
   account.finding = &finding;
+  account.recursion = nullptr;
+  account.here = finding.here;
   account.allocated = recall_stack(finding.allocated_at);
   account.freed = recall_stack(finding.freed_at);
+  std::size_t interrupted = finding.is_access ? 0 : Symbols::kNone;
+  if (finding.used_up != nullptr) interrupted = look_at_recursion(*finding.used_up);
   text.clear();
   write_headline(finding, text);
   put(settings.text_file, text.view());  // at once: what follows may take a while
-  const std::array<const Frames*, 3> stacks{&finding.here, &account.allocated, &account.freed};
-  account.symbols.ask(settings.symboliser, stacks.data(), stacks.size(), finding.is_access);
+  const std::array<const Frames*, 3> stacks{&account.here, &account.allocated, &account.freed};
+  account.symbols.ask(settings.symboliser, stacks.data(), stacks.size(), interrupted);
   text.clear();
   write_stacks(account, text);
   put(settings.text_file, text.view());
@@ -92,9 +114,14 @@ void report(Finding& finding) noexcept PAGETRAP_SIGNAL_SAFE {
     if (nobody == self) sys::end_process(settings.exit_code);
     sys::yield();
   }
+  // Those of others would run on the stack where our frames are.
+  const sys::AllSignalsBlocked blocked(sys::AllSignalsBlocked::But::faults);
   const unsigned number = count.fetch_add(1) + 1;
-  write_everything(finding);
-  if (!settings.go_on || number >= settings.most_reports) end();
+  // The program's alternate stack may be small.
+  sys::call_with_room(
+      [](void* what) noexcept { write_everything(*static_cast<const Finding*>(what)); }, &finding);
+  const bool goes_on = finding.used_up != nullptr ? finding.used_up->goes_on : settings.go_on;
+  if (!goes_on || number >= settings.most_reports) end();
   reporting.store(0);
 }
 

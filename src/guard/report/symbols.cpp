@@ -41,13 +41,13 @@ Place place_of(std::uintptr_t address) noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 void Symbols::ask(const char* symboliser, const Frames* const* stacks, std::size_t count,
-                  bool first_is_exact) noexcept PAGETRAP_SIGNAL_SAFE {
+                  std::size_t interrupted) noexcept PAGETRAP_SIGNAL_SAFE {
   lines_ = {};
   if (symboliser == nullptr || *symboliser == '\0') return;
   question.clear();
   for (std::size_t i = 0; i < count; ++i) {
     for (std::size_t j = 0; j < stacks[i]->count; ++j) {
-      const bool exact = first_is_exact && i == 0 && j == 0;
+      const bool exact = i == interrupted && j == 0;
       const Place place = place_of(stacks[i]->addresses[j] - (exact ? 0 : 1));
       question.add(place.module.empty() ? "-" : place.module).add(" ").hex(place.offset).add("\n");
     }

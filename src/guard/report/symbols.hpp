@@ -26,9 +26,10 @@ Place place_of(std::uintptr_t address) noexcept PAGETRAP_SIGNAL_SAFE;
 class Symbols {
  public:
   constexpr Symbols() = default;
-  /// `stacks`: their first frame may be an interrupted instruction (`exact`), others are returns.
+  static constexpr std::size_t kNone = ~std::size_t{0};
+  /// The frames are returns, but for the first one of stack `interrupted`.
   void ask(const char* symboliser, const Frames* const* stacks, std::size_t count,
-           bool first_is_exact) noexcept PAGETRAP_SIGNAL_SAFE;
+           std::size_t interrupted) noexcept PAGETRAP_SIGNAL_SAFE;
   /// "function (file:line)", or empty.
   [[nodiscard]] std::string_view of(std::size_t stack, std::size_t frame) const noexcept
       PAGETRAP_SIGNAL_SAFE;

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "guard/stacks/recursion.hpp"
+#include "guard/stacks/watched_stack.hpp"
 #include "sys/process_names.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -39,12 +41,19 @@ std::string_view title(Problem problem) noexcept PAGETRAP_SIGNAL_SAFE {
       return "wrong function to free a block";
     case Problem::wrong_size:
       return "wrong size given to operator delete";
+    case Problem::stack_overflow:
+      return "stack overflow";
   }
   return "?";
 }
 
 // ", 1 byte after a 21-byte block"
 void where(const Finding& finding, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (finding.used_up != nullptr) {
+    const WatchedStack& stack = *finding.used_up->stack;
+    text.add(", below a stack of ").number((stack.high - stack.low) >> 10).add(" KiB");
+    return;
+  }
   if (!finding.has_object) {
     text.add(", near no block");
     return;
@@ -108,6 +117,18 @@ void frames(const Account& account, std::size_t stack, const Frames& all, Text& 
   }
 }
 
+void depth(const Recursion& recursion, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
+  text.add("  ").add(recursion.depth_is_exact ? "" : "about ").number(recursion.depth);
+  const std::size_t period = recursion.cycle.period;
+  if (period == 0) {
+    text.add(" frames, no recursion found; the innermost:\n");
+  } else if (period == 1) {
+    text.add(" frames of one function that calls itself:\n");
+  } else {
+    text.add(" frames of ").number(period).add(" functions that take turns:\n");
+  }
+}
+
 void json_frames(const Account& account, std::size_t stack, const Frames& all, Text& text) noexcept
     PAGETRAP_SIGNAL_SAFE {
   text.add("[");
@@ -131,9 +152,9 @@ void json_event(const Account& account, std::size_t stack, const Frames& all, st
 }  // namespace
 
 std::string_view name_of(Problem problem) noexcept PAGETRAP_SIGNAL_SAFE {
-  constexpr std::array<std::string_view, 9> kNames{
+  constexpr std::array<std::string_view, 10> kNames{
       "overflow",    "underflow",    "use-after-free", "wild-access", "overwritten",
-      "double-free", "invalid-free", "wrong-function", "wrong-size"};
+      "double-free", "invalid-free", "wrong-function", "wrong-size",  "stack-overflow"};
   return kNames[static_cast<std::size_t>(problem)];
 }
 
@@ -158,7 +179,12 @@ void write_stacks(const Account& account, Text& text) noexcept PAGETRAP_SIGNAL_S
   text.add(finding.problem == Problem::overwritten ? "  found by " : "  by ");
   thread(static_cast<std::uint32_t>(sys::thread_id()), text);
   text.add(", process ").number(static_cast<std::uint64_t>(sys::process_id())).add("\n");
-  frames(account, 0, finding.here, text);
+  if (account.recursion != nullptr) depth(*account.recursion, text);
+  frames(account, 0, account.here, text);
+  if (account.recursion != nullptr && account.allocated.count != 0) {
+    text.add("  which had called, innermost first:\n");
+    frames(account, 1, account.allocated, text);
+  }
   if (!finding.has_object) return;
   text.add("  the block [").hex(number(finding.object)).add(", ");
   text.hex(number(finding.object) + finding.object_size).add(") was allocated by ");
@@ -184,7 +210,15 @@ void write_json(const Account& account, Text& text) noexcept PAGETRAP_SIGNAL_SAF
   }
   if (finding.call != nullptr) text.add(",\"call\":").quoted(finding.call);
   Text& by = text.add(",\"by\":");
-  json_event(account, 0, finding.here, static_cast<std::uint32_t>(sys::thread_id()), by);
+  json_event(account, 0, account.here, static_cast<std::uint32_t>(sys::thread_id()), by);
+  if (account.recursion != nullptr) {
+    const WatchedStack& stack = *finding.used_up->stack;
+    text.add(",\"stack\":{\"low\":").number(stack.low).add(",\"high\":").number(stack.high);
+    text.add(",\"frames\":").number(account.recursion->depth).add(",\"functions\":");
+    text.number(account.recursion->cycle.period).add(",\"called\":");
+    json_frames(account, 1, account.allocated, text);
+    text.add("}");
+  }
   if (finding.has_object) {
     text.add(",\"block\":{\"address\":").number(number(finding.object)).add(",\"size\":");
     text.number(finding.object_size).add(",\"family\":").quoted(name_of(finding.object_family));

@@ -9,10 +9,14 @@ namespace pagetrap {
 inline namespace v0 {
 namespace guard {
 
+struct Recursion;  // stacks/recursion.hpp
+
 /// What every writer needs, collected once.
 struct Account {
   const Finding* finding = nullptr;
-  Frames allocated;
+  const Recursion* recursion = nullptr;  // of a stack that was used up
+  Frames here;                           // who did it, or a turn of the recursion
+  Frames allocated;                      // or what the recursion had called
   Frames freed;
   Symbols symbols;  // stacks 0 here, 1 allocated, 2 freed
 };

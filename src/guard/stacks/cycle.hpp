@@ -2,20 +2,15 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <span>
 
 #include <pagetrap/core/config.hpp>
 
+#include "guard/unwind/unwind.hpp"
+
 namespace pagetrap {
 inline namespace v0 {
 namespace guard {
-
-struct StackFrame {
-  std::uintptr_t pc = 0;
-  std::uintptr_t function = 0;  // its first instruction, where that is known
-  std::uintptr_t stack = 0;     // where the frame is
-};
 
 struct Cycle {
   std::size_t begin = 0;   // frames of the sample before it

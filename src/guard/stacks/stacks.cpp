@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 
 #include <pagetrap/vm/signals.hpp>
@@ -25,6 +26,15 @@ constexpr std::uintptr_t kGapOfFirstThread = std::uintptr_t{128} << 20;
 constexpr std::size_t kInUse = 32 << 10;
 
 constinit thread_local WatchedStack t_stack{};
+constinit std::atomic<bool> are_problems{false};
+
+// ASSUMES  initial-exec: a thread-local of this size is there without an allocation, which the
+// compiler's proof does not know.
+const WatchedStack& mine() noexcept PAGETRAP_SIGNAL_SAFE {
+  const WatchedStack* found = nullptr;
+  sys::call_unproved([](void* to) { *static_cast<const WatchedStack**>(to) = &t_stack; }, &found);
+  return *found;
+}
 
 // The markers go with the thread: the C library gives the stack to another one.
 struct Leaver {
@@ -40,12 +50,18 @@ thread_local Leaver t_leaver;
 void look(const siginfo_t& info, void* context) noexcept PAGETRAP_SIGNAL_SAFE {
   if (info.si_code <= 0) return;  // sent by somebody
   const auto address = reinterpret_cast<std::uintptr_t>(info.si_addr);
-  // ASSUMES  initial-exec: a thread-local of this size is there without an allocation, which the
-  // compiler's proof does not know.
-  const WatchedStack* mine = nullptr;
-  sys::call_unproved([](void* to) { *static_cast<const WatchedStack**>(to) = &t_stack; }, &mine);
-  if (mine->overflowed_by(address, sys::frame_registers(context).sp))
-    report_overflow(*mine, address, context);
+  if (mine().overflowed_by(address, sys::frame_registers(context).sp))
+    report_overflow(mine(), address, context);
+}
+
+WatchedStack first_stack() noexcept PAGETRAP_SIGNAL_SAFE {
+  const sys::ThreadStack bounds = sys::first_thread_stack();
+  WatchedStack stack;
+  stack.low = reinterpret_cast<std::uintptr_t>(bounds.low);
+  stack.bottom = stack.low - std::min(stack.low, kGapOfFirstThread);
+  stack.high = reinterpret_cast<std::uintptr_t>(bounds.high);
+  stack.of_first_thread = true;
+  return stack;
 }
 
 // The lowest pages, if the kernel has markers; else none.
@@ -64,6 +80,30 @@ Result<PageRange> put_up_markers(const sys::ThreadStack& stack) {
 }
 
 }  // namespace
+
+void report_stack_overflows() noexcept { are_problems.store(true); }
+
+void watch_stack(const StackBounds& bounds) noexcept {
+  t_stack.low = reinterpret_cast<std::uintptr_t>(bounds.low);
+  t_stack.bottom = t_stack.low - std::min(t_stack.low, bounds.guard_bytes);
+  t_stack.high = reinterpret_cast<std::uintptr_t>(bounds.high);
+  t_stack.alternate = reinterpret_cast<std::uintptr_t>(bounds.alternate);
+}
+
+bool find_overflow(const void* address, const void* context, WatchedStack& stack) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  if (!are_problems.load(std::memory_order_relaxed)) return false;
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  const std::uintptr_t sp = sys::frame_registers(context).sp;
+  if (at + page_size() < sp) return false;
+  stack = mine();
+  if (stack.high == 0 && sys::thread_id() == sys::process_id()) {
+    const std::uintptr_t alternate = stack.alternate;
+    stack = first_stack();
+    stack.alternate = alternate;
+  }
+  return stack.overflowed_by(at, sp);
+}
 
 std::size_t stack_guard_bytes(std::size_t stack_bytes) noexcept {
   return std::min(kStackGuardBytes, stack_bytes / 4) & ~(page_size() - 1);

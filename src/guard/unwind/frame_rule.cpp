@@ -8,89 +8,12 @@
 #include <cstddef>
 #include <cstring>
 
+#include "guard/unwind/reader.hpp"
+
 namespace pagetrap {
 inline namespace v0 {
 namespace guard {
 namespace {
-
-using Byte = unsigned char;
-
-template <class T>
-T load(const Byte* from) noexcept {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-// A cursor over bytes that the linker wrote.
-class Reader {
- public:
-  Reader(const Byte* from, const Byte* end) noexcept : at_(from), end_(end) {}
-  [[nodiscard]] bool more() const noexcept { return at_ < end_; }
-  [[nodiscard]] const Byte* at() const noexcept { return at_; }
-  void skip(std::uint64_t count) noexcept { at_ += count; }
-  Byte byte() noexcept { return *at_++; }
-  template <class T>
-  T fixed() noexcept {
-    const T value = load<T>(at_);
-    at_ += sizeof(T);
-    return value;
-  }
-  std::uint64_t unsigned_leb() noexcept {
-    std::uint64_t value = 0;
-    for (unsigned shift = 0; at_ < end_; shift += 7) {
-      const Byte part = *at_++;
-      if (shift < 64) value |= std::uint64_t{part & 0x7fU} << shift;
-      if ((part & 0x80) == 0) break;
-    }
-    return value;
-  }
-  std::int64_t signed_leb() noexcept {
-    std::uint64_t value = 0;
-    unsigned shift = 0;
-    while (at_ < end_) {
-      const Byte part = *at_++;
-      if (shift < 64) value |= std::uint64_t{part & 0x7fU} << shift;
-      shift += 7;
-      if ((part & 0x80) != 0) continue;
-      if ((part & 0x40) != 0 && shift < 64) value |= ~std::uint64_t{0} << shift;
-      break;
-    }
-    return static_cast<std::int64_t>(value);
-  }
-
- private:
-  const Byte* at_;
-  const Byte* end_;
-};
-
-// Pointer encodings (DW_EH_PE_).
-constexpr Byte kPcRelative = 0x10;
-constexpr Byte kOmitted = 0xff;
-
-// `known` is false for an encoding that compilers do not use here.
-std::uintptr_t encoded(Reader& from, Byte encoding, bool& known) noexcept {
-  const auto here = reinterpret_cast<std::uintptr_t>(from.at());
-  std::uintptr_t value = 0;
-  switch (encoding & 0x0f) {
-    case 0x00:  // absptr
-    case 0x04:  // udata8
-    case 0x0c:  // sdata8
-      value = from.fixed<std::uint64_t>();
-      break;
-    case 0x03:  // udata4
-      value = from.fixed<std::uint32_t>();
-      break;
-    case 0x0b:  // sdata4
-      value = static_cast<std::uintptr_t>(std::int64_t{from.fixed<std::int32_t>()});
-      break;
-    default:
-      known = false;
-      return 0;
-  }
-  if ((encoding & 0x70) == kPcRelative) value += here;
-  return value;
-}
 
 // What a common entry says for all functions that name it.
 struct Common {
@@ -346,44 +269,64 @@ const Byte* find_function(const Byte* header, std::uintptr_t pc) noexcept {
   return header + std::int64_t{load<std::int32_t>(table + 8 * low + 4)};
 }
 
-FrameRule read_rule(std::uintptr_t pc) noexcept {
+// What the tables say of the function at an instruction.
+struct Function {
+  Common common;
+  std::uintptr_t start = 0;
+  const Byte* begin = nullptr;  // of its instructions; null: there is none
+  const Byte* end = nullptr;
+};
+
+Function read_function(std::uintptr_t pc) noexcept {
   dl_find_object module{};
   if (::_dl_find_object(reinterpret_cast<void*>(pc), &module) != 0 ||
       module.dlfo_eh_frame == nullptr)
     return {};
-  const Byte* const function = find_function(static_cast<const Byte*>(module.dlfo_eh_frame), pc);
-  if (function == nullptr) return {};
-  const auto length = load<std::uint32_t>(function);
-  const auto to_common = load<std::uint32_t>(function + 4);
+  const Byte* const entry = find_function(static_cast<const Byte*>(module.dlfo_eh_frame), pc);
+  if (entry == nullptr) return {};
+  const auto length = load<std::uint32_t>(entry);
+  const auto to_common = load<std::uint32_t>(entry + 4);
   if (length == 0 || length == 0xffffffffU || to_common == 0) return {};
-  Common common;
-  if (!read_common(function + 4 - to_common, common)) return {};
-  const Byte* const end = function + 4 + length;
-  Reader from(function + 8, end);
+  Function function;
+  if (!read_common(entry + 4 - to_common, function.common)) return {};
+  function.end = entry + 4 + length;
+  Reader from(entry + 8, function.end);
   bool known = true;
-  const std::uintptr_t start = encoded(from, common.pointer_encoding, known);
-  const std::uintptr_t size = encoded(from, common.pointer_encoding & 0x0f, known);
-  if (!known || pc - start >= size) return {};
-  if (common.has_augmentation_data) {
+  function.start = encoded(from, function.common.pointer_encoding, known);
+  const std::uintptr_t size = encoded(from, function.common.pointer_encoding & 0x0f, known);
+  if (!known || pc - function.start >= size) return {};
+  if (function.common.has_augmentation_data) {
     const std::uint64_t skipped = from.unsigned_leb();
     from.skip(skipped);
   }
-  if (common.signal_frame) {
+  function.begin = from.at();
+  return function;
+}
+
+FrameRule read_rule(std::uintptr_t pc) noexcept {
+  const Function function = read_function(pc);
+  if (function.begin == nullptr) return {};
+  if (function.common.signal_frame) {
     FrameRule rule;
     rule.frame = FrameRule::Frame::interrupted;
     return rule;
   }
-  Machine machine(common, start);
+  Machine machine(function.common, function.start);
   // All of the common ones, wherever pc is.
-  if (!machine.run(common.begin, common.end, ~std::uintptr_t{0})) return {};
+  if (!machine.run(function.common.begin, function.common.end, ~std::uintptr_t{0})) return {};
   machine.keep_initial();
-  if (!machine.run(from.at(), end, pc) || machine.row.ended) return {};
+  if (!machine.run(function.begin, function.end, pc) || machine.row.ended) return {};
   return machine.row.rule;
 }
 
 }  // namespace
 
 FrameRule find_frame_rule(std::uintptr_t pc) noexcept PAGETRAP_SIGNAL_SAFE { return read_rule(pc); }
+
+std::uintptr_t function_at(std::uintptr_t pc) noexcept PAGETRAP_SIGNAL_SAFE {
+  const Function function = read_function(pc);
+  return function.begin != nullptr ? function.start : 0;
+}
 
 }  // namespace guard
 }  // namespace v0

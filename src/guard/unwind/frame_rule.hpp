@@ -29,6 +29,8 @@ struct FrameRule {
 /// The rule at `pc`, which lies in a function (for a return address: one less). Allocates nothing
 /// and takes no lock. Cost about a microsecond.
 FrameRule find_frame_rule(std::uintptr_t pc) noexcept PAGETRAP_SIGNAL_SAFE;
+/// The first instruction of the function that holds `pc`. 0: it is in no table.
+std::uintptr_t function_at(std::uintptr_t pc) noexcept PAGETRAP_SIGNAL_SAFE;
 
 }  // namespace guard
 }  // namespace v0

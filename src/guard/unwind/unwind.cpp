@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <span>
 
 #include <pagetrap/guard/backtrace.hpp>
 
@@ -78,19 +79,14 @@ std::uintptr_t word_at(std::uintptr_t address) noexcept PAGETRAP_SIGNAL_SAFE {
   return word;
 }
 
-Registers interrupted(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
-  const sys::FrameRegisters registers = sys::frame_registers(context);
-  return {registers.pc, registers.sp, registers.bp};
-}
-
-}  // namespace
-
-[[gnu::hot]] std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
-                                std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE {
+// `put(i, registers)` is told of each frame, innermost first.
+template <class Put>
+[[gnu::always_inline]] inline std::size_t walk(Registers registers, bool exact, std::size_t most,
+                                               Put put) noexcept PAGETRAP_SIGNAL_SAFE {
   std::uintptr_t top = top_of_stack(registers.sp);
   std::size_t count = 0;
   while (count < most && registers.pc != 0) {
-    frames[count++] = registers.pc;
+    put(count++, registers);
     const std::uint64_t rule = rule_at(exact ? registers.pc : registers.pc - 1);
     exact = false;
     std::uintptr_t frame = 0;
@@ -133,6 +129,29 @@ Registers interrupted(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
     registers.sp = frame;
   }
   return count;
+}
+
+}  // namespace
+
+[[gnu::hot]] std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
+                                std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE {
+  return walk(
+      registers, exact, most,
+      [=](std::size_t i, const Registers& at) noexcept PAGETRAP_SIGNAL_SAFE { frames[i] = at.pc; });
+}
+
+std::size_t unwind(Registers registers, bool exact, std::span<StackFrame> frames) noexcept
+    PAGETRAP_SIGNAL_SAFE {
+  return walk(registers, exact, frames.size(),
+              [=](std::size_t i, const Registers& at) noexcept PAGETRAP_SIGNAL_SAFE {
+                const bool returns_here = i != 0 || !exact;
+                frames[i] = {at.pc, function_at(at.pc - (returns_here ? 1 : 0)), at.sp};
+              });
+}
+
+Registers interrupted(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {
+  const sys::FrameRegisters registers = sys::frame_registers(context);
+  return {registers.pc, registers.sp, registers.bp};
 }
 
 Registers caller_of(const void* frame) noexcept PAGETRAP_SIGNAL_SAFE {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include <pagetrap/core/config.hpp>
 
@@ -25,6 +26,17 @@ struct Registers {
 std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
                    std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE;
 
+struct StackFrame {
+  std::uintptr_t pc = 0;
+  std::uintptr_t function = 0;  // its first instruction, where that is known
+  std::uintptr_t stack = 0;     // where the frame is
+};
+/// The same, and more of each frame: a microsecond for one.
+std::size_t unwind(Registers registers, bool exact, std::span<StackFrame> frames) noexcept
+    PAGETRAP_SIGNAL_SAFE;
+
+/// The registers of a signal's ucontext_t.
+Registers interrupted(const void* context) noexcept PAGETRAP_SIGNAL_SAFE;
 /// The registers of the caller of the function whose frame address this is (its frame pointer: we
 /// are compiled with them).
 Registers caller_of(const void* frame) noexcept PAGETRAP_SIGNAL_SAFE;

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "guard/stacks/recursion.hpp"
+#include "guard/stacks/endless.hpp"
 
 namespace pagetrap::guard {
 namespace {

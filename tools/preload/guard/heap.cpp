@@ -8,7 +8,9 @@
 
 #include <pagetrap/core/signal_safe_text.hpp>
 #include <pagetrap/guard/problem.hpp>
+#include <pagetrap/guard/stacks.hpp>
 
+#include "guard/alternate_stacks.hpp"
 #include "guard/settings.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -65,6 +67,8 @@ void make() noexcept {
                   " GiB of addresses may be had (RLIMIT_AS, vm.overcommit_memory): freed ones are "
                   "used again sooner\n"));
     }
+    guard::report_stack_overflows();
+    use_first_alternate_stack();
     the_heap.store(*made, std::memory_order_release);
     state.store(State::there, std::memory_order_release);
   } else {

@@ -1,4 +1,4 @@
-#include "guard/stacks/recursion.hpp"
+#include "guard/stacks/endless.hpp"
 
 namespace pagetrap {
 namespace {
