@@ -2,15 +2,15 @@
 // must not do itself, a guard's report has done here.
 #include <backtrace.h>
 #include <cxxabi.h>
-#include <elf.h>
 #include <link.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "../commands.hpp"
@@ -20,29 +20,24 @@ namespace {
 
 void ignore(void*, const char*, int) {}
 
-int own_base(dl_phdr_info* info, std::size_t, void* base) {
-  *static_cast<std::uintptr_t*>(base) = info->dlpi_addr;
-  return 1;  // the first one is this program
-}
+/// libbacktrace takes a file for the program that it is in, and reads that program's libraries with
+/// it, whose debug information is large. While it opens a file it sees one module, at address 0: so
+/// addresses are offsets.
+constinit bool alone = false;
 
-/// libbacktrace takes any file for the program that it is in: offsets count from where this one
-/// was loaded, unless the file has addresses of its own.
-struct Module {
-  backtrace_state* state = nullptr;
-  std::uintptr_t base = 0;
+class Alone {
+ public:
+  Alone() noexcept { alone = true; }
+  ~Alone() { alone = false; }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
 };
 
-Module open_module(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  ElfW(Ehdr) header{};
-  if (!file.read(reinterpret_cast<char*>(&header), sizeof header)) return {};
-  Module module;
-  if (header.e_type == ET_DYN) ::dl_iterate_phdr(own_base, &module.base);
+backtrace_state* open_module(const std::string& path) {
+  if (::access(path.c_str(), R_OK) != 0) return nullptr;
   // It keeps the name.
-  static std::map<std::string, std::string> names;
-  const std::string& kept = names.emplace(path, path).first->second;
-  module.state = backtrace_create_state(kept.c_str(), 0, ignore, nullptr);
-  return module;
+  static std::set<std::string> names;
+  return backtrace_create_state(names.insert(path).first->c_str(), 0, ignore, nullptr);
 }
 
 std::string plain(const char* name) {
@@ -69,32 +64,45 @@ void take_symbol(void* into, std::uintptr_t, const char* name, std::uintptr_t, s
   if (name != nullptr) static_cast<Found*>(into)->function = plain(name);
 }
 
-std::string look_up(const Module& module, std::uintptr_t offset) {
+std::string look_up(backtrace_state* module, std::uintptr_t offset) {
   Found found;
-  if (module.state == nullptr) return {};
-  backtrace_pcinfo(module.state, module.base + offset, take, ignore, &found);
-  if (found.function.empty())
-    backtrace_syminfo(module.state, module.base + offset, take_symbol, ignore, &found);
+  if (module == nullptr) return {};
+  const Alone alone_for_now;  // it opens the file at the first question
+  backtrace_pcinfo(module, offset, take, ignore, &found);
+  if (found.function.empty()) backtrace_syminfo(module, offset, take_symbol, ignore, &found);
   if (found.place.empty()) return found.function;
   return found.function + " (" + found.place + ")";
 }
 
 }  // namespace
+}  // namespace pagetrap::tool
+
+// The linker gives libbacktrace these in place of the C library's (--wrap).
+extern "C" int __real_dl_iterate_phdr(int (*each)(dl_phdr_info*, std::size_t, void*), void* data);
+extern "C" int __wrap_dl_iterate_phdr(int (*each)(dl_phdr_info*, std::size_t, void*), void* data) {
+  if (!pagetrap::tool::alone) return __real_dl_iterate_phdr(each, data);
+  dl_phdr_info info{};
+  info.dlpi_name = "";
+  return each(&info, sizeof info, data);
+}
+
+namespace pagetrap::tool {
 
 int symbols() {
-  std::map<std::string, Module> modules;
+  std::map<std::string, backtrace_state*> modules;
   for (std::string line; std::getline(std::cin, line);) {
     const auto space = line.rfind(' ');
     std::string answer;
     if (space != std::string::npos) {
       const std::string path = line.substr(0, space);
       const auto known = modules.find(path);
-      const Module& module = known != modules.end()
-                                 ? known->second
-                                 : modules.emplace(path, open_module(path)).first->second;
+      backtrace_state* const module = known != modules.end()
+                                          ? known->second
+                                          : modules.emplace(path, open_module(path)).first->second;
       answer = look_up(module, std::strtoull(line.c_str() + space + 1, nullptr, 0));
     }
     std::printf("%s\n", answer.c_str());
+    std::fflush(stdout);  // who asks waits so long and no longer
   }
   return kOk;
 }
