@@ -1,8 +1,6 @@
 #include "scenarios.hpp"
 
 #include <pthread.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,17 +8,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <new>
 
-namespace {
-
-[[gnu::noinline]] char* make(std::size_t size) {
+char* make(std::size_t size) {
   auto* const block = static_cast<char*>(std::malloc(size));
   std::memset(block, 'a', size);
   return block;
 }
-[[gnu::noinline]] void drop(void* block) { std::free(block); }
+void drop(void* block) { std::free(block); }
+
+namespace {
+
 [[gnu::noinline]] char look(const char* at) { return *static_cast<const volatile char*>(at); }
 [[gnu::noinline]] void change(char* at) { *static_cast<volatile char*>(at) = 'x'; }
 [[gnu::noinline]] void copy(void* to, const void* from, std::size_t size) {
@@ -190,53 +188,6 @@ void qsort_over(bool good) {
   drop(numbers);
 }
 
-// --- through the kernel --------------------------------------------------------------------------
-
-struct Pair {
-  std::array<int, 2> ends{};
-  Pair() {
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) std::abort();
-    const std::array<char, 200> words{};
-    if (write(ends[0], words.data(), words.size()) != 200) std::abort();
-  }
-};
-
-void read_over(bool good) {
-  const Pair pair;
-  char* const to = make(40);
-  if (read(pair.ends[1], to, good ? 40 : 100) < 0) std::abort();
-  drop(to);
-}
-void read_freed(bool good) {
-  const Pair pair;
-  char* const to = make(40);
-  if (!good) drop(to);
-  if (read(pair.ends[1], to, 40) < 0) std::abort();
-  if (good) drop(to);
-}
-void recv_over(bool good) {
-  const Pair pair;
-  char* const to = make(40);
-  if (recv(pair.ends[1], to, good ? 40 : 100, 0) < 0) std::abort();
-  drop(to);
-}
-void readv_over(bool good) {
-  const Pair pair;
-  char* const to = make(40);
-  char* const more = make(8);
-  const std::array<iovec, 2> parts{{{more, 8}, {to, good ? 40U : 60U}}};
-  if (readv(pair.ends[1], parts.data(), 2) < 0) std::abort();
-  drop(to);
-  drop(more);
-}
-void write_freed(bool good) {
-  const Pair pair;
-  char* const from = make(40);
-  if (!good) drop(from);
-  if (write(pair.ends[1], from, 40) < 0) std::abort();
-  if (good) drop(from);
-}
-
 void atomic_member(bool) {
   struct Shared {
     long count;
@@ -249,10 +200,8 @@ void atomic_member(bool) {
   drop(shared);
 }
 
-using Scenario = void (*)(bool good);
-
-const std::map<std::string, Scenario>& scenarios() {
-  static const std::map<std::string, Scenario> all{
+Scenarios scenarios() {
+  return {
       {"read_after_free_0", after_free<0, false>},
       {"write_after_free_0", after_free<0, true>},
       {"read_after_free_1", after_free<1, false>},
@@ -279,21 +228,17 @@ const std::map<std::string, Scenario>& scenarios() {
       {"strcpy_over", strcpy_over},
       {"strlen_over", strlen_over},
       {"qsort_over", qsort_over},
-      {"read_over", read_over},
-      {"read_freed", read_freed},
-      {"recv_over", recv_over},
-      {"readv_over", readv_over},
-      {"write_freed", write_freed},
       {"atomic_member", atomic_member},
   };
-  return all;
 }
 
 }  // namespace
 
 int run_scenario(const std::string& name, bool good) {
-  const auto found = scenarios().find(name);
-  if (found == scenarios().end()) return 2;
+  auto all = scenarios();
+  all.merge(kernel_scenarios());
+  const auto found = all.find(name);
+  if (found == all.end()) return 2;
   found->second(good);
   std::puts("came to its end");
   return 0;

@@ -3,114 +3,15 @@
 //
 // Not covered: what the C library calls by itself, with memory of the program's; ioctl(2) with
 // pointers in structures; syscall(2), but for futex (waiting.cpp).
-#include <dirent.h>
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/random.h>
-#include <sys/select.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 
+#include "common/buffer_calls.hpp"
 #include "common/exported.hpp"
 #include "memory/buffers.hpp"
 #include "memory/real_calls.hpp"
 
 using namespace pagetrap::preload;
-
-static constinit Real<ssize_t(int, void*, size_t, off64_t)> real_pread64("pread64");
-PAGETRAP_EXPORT ssize_t pread64(int file, void* to, size_t size, off64_t at) {
-  return holding({{to, size}}, [&] { return real_pread64(file, to, size, at); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, off_t)> real_pread("pread");
-PAGETRAP_EXPORT ssize_t pread(int file, void* to, size_t size, off_t at) {
-  return holding({{to, size}}, [&] { return real_pread(file, to, size, at); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, size_t)> real___read_chk("__read_chk");
-PAGETRAP_EXPORT ssize_t __read_chk(int file, void* to, size_t size, size_t room) {
-  return holding({{to, size}}, [&] { return real___read_chk(file, to, size, room); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, off_t, size_t)> real___pread_chk("__pread_chk");
-PAGETRAP_EXPORT ssize_t __pread_chk(int file, void* to, size_t size, off_t at, size_t room) {
-  return holding({{to, size}}, [&] { return real___pread_chk(file, to, size, at, room); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, off64_t, size_t)> real___pread64_chk(
-    "__pread64_chk");
-PAGETRAP_EXPORT ssize_t __pread64_chk(int file, void* to, size_t size, off64_t at, size_t room) {
-  return holding({{to, size}}, [&] { return real___pread64_chk(file, to, size, at, room); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, int)> real_recv("recv");
-PAGETRAP_EXPORT ssize_t recv(int socket, void* to, size_t size, int flags) {
-  return holding({{to, size}}, [&] { return real_recv(socket, to, size, flags); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, size_t, int)> real___recv_chk("__recv_chk");
-PAGETRAP_EXPORT ssize_t __recv_chk(int socket, void* to, size_t size, size_t room, int flags) {
-  return holding({{to, size}}, [&] { return real___recv_chk(socket, to, size, room, flags); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, int, sockaddr*, socklen_t*)> real_recvfrom(
-    "recvfrom");
-PAGETRAP_EXPORT ssize_t recvfrom(int socket, void* to, size_t size, int flags, sockaddr* from,
-                                 socklen_t* length) {
-  return holding(
-      {{to, size}, {from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
-      [&] { return real_recvfrom(socket, to, size, flags, from, length); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t, size_t, int, sockaddr*, socklen_t*)>
-    real___recvfrom_chk("__recvfrom_chk");
-PAGETRAP_EXPORT ssize_t __recvfrom_chk(int socket, void* to, size_t size, size_t room, int flags,
-                                       sockaddr* from, socklen_t* length) {
-  return holding(
-      {{to, size}, {from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
-      [&] { return real___recvfrom_chk(socket, to, size, room, flags, from, length); });
-}
-
-static constinit Real<ssize_t(int, const void*, size_t, int)> real_send("send");
-PAGETRAP_EXPORT ssize_t send(int socket, const void* from, size_t size, int flags) {
-  return holding({{from, size}}, [&] { return real_send(socket, from, size, flags); });
-}
-
-static constinit Real<ssize_t(int, const void*, size_t, int, const sockaddr*, socklen_t)>
-    real_sendto("sendto");
-PAGETRAP_EXPORT ssize_t sendto(int socket, const void* from, size_t size, int flags,
-                               const sockaddr* to, socklen_t length) {
-  return holding({{from, size}, {to, length}},
-                 [&] { return real_sendto(socket, from, size, flags, to, length); });
-}
-
-static constinit Real<ssize_t(int, const void*, size_t, off64_t)> real_pwrite64("pwrite64");
-PAGETRAP_EXPORT ssize_t pwrite64(int file, const void* from, size_t size, off64_t at) {
-  return holding({{from, size}}, [&] { return real_pwrite64(file, from, size, at); });
-}
-
-static constinit Real<ssize_t(int, const void*, size_t, off_t)> real_pwrite("pwrite");
-PAGETRAP_EXPORT ssize_t pwrite(int file, const void* from, size_t size, off_t at) {
-  return holding({{from, size}}, [&] { return real_pwrite(file, from, size, at); });
-}
-
-static constinit Real<ssize_t(int, void*, size_t)> real_getdents64("getdents64");
-PAGETRAP_EXPORT ssize_t getdents64(int file, void* to, size_t size) noexcept {
-  return holding({{to, size}}, [&] { return real_getdents64(file, to, size); });
-}
-
-static constinit Real<ssize_t(void*, size_t, unsigned)> real_getrandom("getrandom");
-PAGETRAP_EXPORT ssize_t getrandom(void* to, size_t size, unsigned flags) {
-  return holding({{to, size}}, [&] { return real_getrandom(to, size, flags); });
-}
 
 static constinit Real<int(const char*, FILE*)> real_fputs("fputs");
 PAGETRAP_EXPORT int fputs(const char* words, FILE* file) {
@@ -120,39 +21,6 @@ PAGETRAP_EXPORT int fputs(const char* words, FILE* file) {
 static constinit Real<int(const char*)> real_puts("puts");
 PAGETRAP_EXPORT int puts(const char* words) {
   return holding({text(words)}, [&] { return real_puts(words); });
-}
-
-static constinit Real<int(pollfd*, nfds_t, int)> real_poll("poll");
-PAGETRAP_EXPORT int poll(pollfd* files, nfds_t count, int timeout) {
-  return holding({{files, count * sizeof(pollfd)}},
-                 [&] { return real_poll(files, count, timeout); });
-}
-
-static constinit Real<int(pollfd*, nfds_t, int, size_t)> real___poll_chk("__poll_chk");
-PAGETRAP_EXPORT int __poll_chk(pollfd* files, nfds_t count, int timeout, size_t room) {
-  return holding({{files, count * sizeof(pollfd)}},
-                 [&] { return real___poll_chk(files, count, timeout, room); });
-}
-
-static constinit Real<int(pollfd*, nfds_t, const timespec*, const sigset_t*)> real_ppoll("ppoll");
-PAGETRAP_EXPORT int ppoll(pollfd* files, nfds_t count, const timespec* timeout,
-                          const sigset_t* mask) {
-  return holding({{files, count * sizeof(pollfd)}, object(timeout), object(mask)},
-                 [&] { return real_ppoll(files, count, timeout, mask); });
-}
-
-static constinit Real<int(int, fd_set*, fd_set*, fd_set*, timeval*)> real_select("select");
-PAGETRAP_EXPORT int select(int count, fd_set* in, fd_set* out, fd_set* other, timeval* timeout) {
-  return holding({object(in), object(out), object(other), object(timeout)},
-                 [&] { return real_select(count, in, out, other, timeout); });
-}
-
-static constinit Real<int(int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*)>
-    real_pselect("pselect");
-PAGETRAP_EXPORT int pselect(int count, fd_set* in, fd_set* out, fd_set* other,
-                            const timespec* timeout, const sigset_t* mask) {
-  return holding({object(in), object(out), object(other), object(timeout), object(mask)},
-                 [&] { return real_pselect(count, in, out, other, timeout, mask); });
 }
 
 /// Servers ask for thousands of events, and get a few: where their array is pinned, no more than so
@@ -178,77 +46,6 @@ PAGETRAP_EXPORT int epoll_pwait(int epoll, epoll_event* events, int most, int ti
       {{events, sizeof(epoll_event) * static_cast<size_t>(most > 0 ? most : 0)}, object(mask)},
       [&] { return real_epoll_pwait(epoll, events, most, timeout, mask); });
 }
-
-static constinit Real<int(int, int, int, epoll_event*)> real_epoll_ctl("epoll_ctl");
-PAGETRAP_EXPORT int epoll_ctl(int epoll, int operation, int file, epoll_event* event) noexcept {
-  return holding({object(event)}, [&] { return real_epoll_ctl(epoll, operation, file, event); });
-}
-
-static constinit Real<int(int, const sockaddr*, socklen_t)> real_connect("connect");
-PAGETRAP_EXPORT int connect(int socket, const sockaddr* to, socklen_t length) {
-  return holding({{to, length}}, [&] { return real_connect(socket, to, length); });
-}
-
-static constinit Real<int(int, const sockaddr*, socklen_t)> real_bind("bind");
-PAGETRAP_EXPORT int bind(int socket, const sockaddr* to, socklen_t length) noexcept {
-  return holding({{to, length}}, [&] { return real_bind(socket, to, length); });
-}
-
-static constinit Real<int(int, sockaddr*, socklen_t*)> real_accept("accept");
-PAGETRAP_EXPORT int accept(int socket, sockaddr* from, socklen_t* length) {
-  return holding({{from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
-                 [&] { return real_accept(socket, from, length); });
-}
-
-static constinit Real<int(int, sockaddr*, socklen_t*, int)> real_accept4("accept4");
-PAGETRAP_EXPORT int accept4(int socket, sockaddr* from, socklen_t* length, int flags) {
-  return holding({{from, from != nullptr ? sizeof(sockaddr_storage) : 0}, object(length)},
-                 [&] { return real_accept4(socket, from, length, flags); });
-}
-
-static constinit Real<int(int, sockaddr*, socklen_t*)> real_getsockname("getsockname");
-PAGETRAP_EXPORT int getsockname(int socket, sockaddr* name, socklen_t* length) noexcept {
-  return holding({{name, sizeof(sockaddr_storage)}, object(length)},
-                 [&] { return real_getsockname(socket, name, length); });
-}
-
-static constinit Real<int(int, sockaddr*, socklen_t*)> real_getpeername("getpeername");
-PAGETRAP_EXPORT int getpeername(int socket, sockaddr* name, socklen_t* length) noexcept {
-  return holding({{name, sizeof(sockaddr_storage)}, object(length)},
-                 [&] { return real_getpeername(socket, name, length); });
-}
-
-static constinit Real<int(int, int, int, void*, socklen_t*)> real_getsockopt("getsockopt");
-PAGETRAP_EXPORT int getsockopt(int socket, int level, int name, void* value,
-                               socklen_t* length) noexcept {
-  return holding({{value, value != nullptr ? 1U : 0U}, object(length)},
-                 [&] { return real_getsockopt(socket, level, name, value, length); });
-}
-
-static constinit Real<int(int, int, int, const void*, socklen_t)> real_setsockopt("setsockopt");
-PAGETRAP_EXPORT int setsockopt(int socket, int level, int name, const void* value,
-                               socklen_t length) noexcept {
-  return holding({{value, length}},
-                 [&] { return real_setsockopt(socket, level, name, value, length); });
-}
-
-static constinit Real<int(int*)> real_pipe("pipe");
-PAGETRAP_EXPORT int pipe(int* ends) noexcept {
-  return holding({{ends, 2 * sizeof(int)}}, [&] { return real_pipe(ends); });
-}
-
-static constinit Real<int(int*, int)> real_pipe2("pipe2");
-PAGETRAP_EXPORT int pipe2(int* ends, int flags) noexcept {
-  return holding({{ends, 2 * sizeof(int)}}, [&] { return real_pipe2(ends, flags); });
-}
-
-static constinit Real<int(int, int, int, int*)> real_socketpair("socketpair");
-PAGETRAP_EXPORT int socketpair(int domain, int type, int protocol, int* ends) noexcept {
-  return holding({{ends, 2 * sizeof(int)}},
-                 [&] { return real_socketpair(domain, type, protocol, ends); });
-}
-
-// --- by hand ----------------------------------------------------------------------------------
 
 namespace {
 
