@@ -81,6 +81,15 @@ if(TARGET word_store)
     FIXTURES_REQUIRED words_there)
 endif()
 
+if(TARGET reply_cache)
+  pagetrap_example_test(reply_cache reply_cache)
+  set_tests_properties(examples.reply_cache PROPERTIES PASS_REGULAR_EXPRESSION
+    "20000 requests answered, 0 wrong")
+  pagetrap_example_test(reply_cache.usage reply_cache --bug none)
+  set_tests_properties(examples.reply_cache.usage PROPERTIES PASS_REGULAR_EXPRESSION
+    "usage: reply_cache")
+endif()
+
 add_test(NAME examples.readme_quotes COMMAND "${CMAKE_COMMAND}"
   -D "ROOT=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_SOURCE_DIR}/check_quotes.cmake")
 set_tests_properties(examples.readme_quotes PROPERTIES LABELS examples TIMEOUT 20)

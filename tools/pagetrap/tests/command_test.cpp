@@ -73,6 +73,20 @@ TEST(Command, ToursOneChapter) {
   }
 }
 
+TEST(Command, ShowsWhatGuardsFind) {
+  const Ran ran = run_command({"tour", "--quick", "--chapter", "guard"});
+  EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
+  if (ran.output.find("Left out") != std::string::npos) GTEST_SKIP() << "no shim";
+  for (const char* const word :
+       {"nothing: 20000 requests answered, 0 wrong", "heap overflow: write of 1 byte",
+        "1 byte after a 10-byte block", "use after free: read of 8 bytes", "double free: free()",
+        "was allocated by operator new", "evict_oldest",
+        "reply_cache.cpp:", "All that was shown worked"})
+    EXPECT_THAT(ran.output, HasSubstr(word));
+  EXPECT_THAT(ran.output, testing::ContainsRegex("page +[0-9.]+ m?s +[0-9.]+ +overflow, stale"));
+  EXPECT_THAT(ran.output, testing::ContainsRegex("alias +[0-9.]+ m?s +[0-9.]+ .*stale, twice"));
+}
+
 TEST(Command, ToursAsAnOrdinaryUser) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can become somebody else";
   const Ran ran = run_command({"tour", "--quick"}, 65534);

@@ -36,4 +36,7 @@ bool tell_compress(const TourPace& pace);
 /// store/absent.cpp.
 bool tell_store(const TourPace& pace);
 
+/// A program with three mistakes, under malloc and under guards.
+bool tell_guard(const TourPace& pace);
+
 }  // namespace pagetrap::tool

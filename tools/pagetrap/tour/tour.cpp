@@ -11,11 +11,12 @@
 namespace pagetrap::tool {
 namespace {
 
-constexpr std::array<Chapter, 4> kChapters{{
+constexpr std::array<Chapter, 5> kChapters{{
     {"ground-floor", "The ground floor: six primitives", tell_ground_floor},
     {"compress", "Compressed memory: more than there is", tell_compress},
     {"checkpoint", "Checkpoints: saved while it runs", tell_checkpoint},
     {"store", "A store: objects that survive a crash", tell_store},
+    {"guard", "Guards: overflows and uses after free", tell_guard},
 }};
 
 }  // namespace
