@@ -3,7 +3,6 @@
 
 #include "guard/engine/canary.hpp"
 #include "guard/engine/engine.hpp"
-#include "guard/unwind/depot.hpp"
 #include "guard/unwind/unwind.hpp"
 
 namespace pagetrap {
@@ -112,7 +111,9 @@ void Engine::release(void* block, Family family, std::size_t size, const void* f
     return;
   }
   ThreadCache* const mine = cache();
-  known.freed_at = options_.record_stacks ? remember_stack(frame) : 0;
+  known.freed_at = options_.record_stacks && mine != nullptr
+                       ? capture(frame, mine->stacks.releases, mine->stacks.known)
+                       : 0;
   known.freed_by = mine != nullptr ? mine->thread : 0;
   if (mine != nullptr) mine->releases += 1;
 
