@@ -36,7 +36,7 @@ struct KnownStacks {
     std::uint64_t hash = 0;
     std::uint32_t stack = 0;
   };
-  std::array<Entry, 128> entries{};
+  std::array<Entry, 512> entries{};
 };
 
 /// A thread's own.
