@@ -91,6 +91,9 @@ struct pm_scan_arg {
 #define MADV_GUARD_INSTALL 102  // 6.13
 #define MADV_GUARD_REMOVE 103
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // 6.1
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22  // 5.14
 #define MADV_POPULATE_WRITE 23

@@ -92,30 +92,42 @@ long advise_batch(int self, std::span<const PageRange> ranges, int advice) noexc
 
 namespace {
 
-int advise_all(bool with_self, int self, std::span<const PageRange> ranges, int advice) noexcept {
+constexpr int kThisProcess = -10001;  // PIDFD_SELF_THREAD_GROUP, 6.14
+
+/// How many of the ranges, from the first on, are done. Where it stopped inside of one, doing its
+/// front twice is no harm.
+std::size_t advise_together(int self, std::span<const PageRange> ranges, int advice) noexcept {
   std::size_t next = 0;
-  while (with_self && ranges.size() - next > 1) {
+  while (ranges.size() - next > 1) {
     const auto batch = ranges.subspan(next, std::min(kDropBatch, ranges.size() - next));
     long done = advise_batch(self, batch, advice);
     if (done <= 0) break;  // not before 6.13, not through this sandbox
     while (next < ranges.size() && done >= static_cast<long>(ranges[next].size_bytes()))
       done -= static_cast<long>(ranges[next++].size_bytes());
-    if (done > 0) break;  // stopped inside a range: dropping its front twice is no harm
+    if (done > 0) break;
   }
-  for (; next < ranges.size(); ++next)
-    if (const int error = advise(ranges[next], advice)) return error;
+  return next;
+}
+
+int advise_each(std::span<const PageRange> ranges, int advice) noexcept {
+  for (const PageRange& range : ranges)
+    if (const int error = advise(range, advice)) return error;
   return 0;
 }
 
 }  // namespace
 
 int drop_all(int self, std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE {
-  return advise_all(self >= 0, self, ranges, MADV_DONTNEED);
+  const std::size_t done = self >= 0 ? advise_together(self, ranges, MADV_DONTNEED) : 0;
+  return advise_each(ranges.subspan(done), MADV_DONTNEED);
 }
 
 int guard_all(std::span<const PageRange> ranges) noexcept PAGETRAP_SIGNAL_SAFE {
-  constexpr int kThisProcess = -10001;  // PIDFD_SELF_THREAD_GROUP, 6.14
-  return advise_all(true, kThisProcess, ranges, MADV_GUARD_INSTALL);
+  // A marker over a page that is there flushes the TLB for itself; dropped together they are
+  // flushed once, and markers where nothing is flush nothing.
+  static_cast<void>(advise_together(kThisProcess, ranges, MADV_DONTNEED));
+  const std::size_t done = advise_together(kThisProcess, ranges, MADV_GUARD_INSTALL);
+  return advise_each(ranges.subspan(done), MADV_GUARD_INSTALL);
 }
 
 int punch_hole(int descriptor, std::uint64_t offset, std::size_t length) noexcept

@@ -11,7 +11,7 @@
 #include <functional>
 #include <thread>
 
-#include "guard/unwind/depot.hpp"
+#include "guard/unwind/capture.hpp"
 
 namespace pagetrap::guard {
 namespace {
@@ -83,7 +83,91 @@ TEST(Unwind, GoesThroughASignalHandler) {
                          both.theirs.begin() + 2));
 }
 
-[[gnu::noinline]] std::uint32_t remembered() { return remember_stack(__builtin_frame_address(0)); }
+[[gnu::noinline]] std::uint32_t remembered() {
+  static Capture mine;
+  return capture(__builtin_frame_address(0), mine.allocations, mine.known);
+}
+
+// What is taken from the last walk has to be what this walk would have met.
+struct Wanderer {
+  Capture mine;
+  std::uint32_t random = 1;
+  std::size_t wrong = 0;
+  std::size_t taken = 0;
+
+  std::uint32_t any(std::uint32_t below) {
+    random = random * 1664525 + 1013904223;
+    return (random >> 16) % below;
+  }
+  [[gnu::noinline]] void look() {
+    const void* const here = __builtin_frame_address(0);
+    LastWalk& last = any(2) == 0 ? mine.allocations : mine.releases;
+    const Frames by_capture = recall_stack(capture(here, last, mine.known));
+    Frames by_walk = stack_from(here);
+    by_walk.count = std::min(by_walk.count, kKeptFrames);
+    taken += 1;
+    if (by_capture.count != by_walk.count ||
+        !std::equal(by_walk.addresses.begin(),
+                    by_walk.addresses.begin() + static_cast<std::ptrdiff_t>(by_walk.count),
+                    by_capture.addresses.begin()))
+      wrong += 1;
+  }
+  // Three functions with frames of different sizes, one of them of a size that changes.
+  [[gnu::noinline]] void left(int depth) {
+    wander(depth - 1);
+    if (any(3) == 0) look();
+    wander(depth - 1);
+  }
+  [[gnu::noinline]] void right(int depth) {
+    volatile char frame[200];
+    frame[0] = static_cast<char>(depth);
+    wander(depth - 1);
+    frame[1] = frame[0];
+  }
+  [[gnu::noinline]] void changing(int depth) {
+    auto* const room = static_cast<volatile char*>(__builtin_alloca(16 + 16 * any(8)));
+    room[0] = static_cast<char>(depth);
+    wander(depth - 1);
+    look();
+    room[1] = room[0];
+  }
+  [[gnu::noinline]] void wander(int depth) {
+    if (depth <= 0) return look();
+    switch (any(4)) {
+      case 0:
+        return left(depth);
+      case 1:
+        right(depth);
+        return look();
+      case 2:
+        return changing(depth);
+      default:
+        look();
+        return right(depth);
+    }
+  }
+};
+
+TEST(Capture, IsWhatAWholeWalkMeets) {
+  Wanderer wanderer;
+  for (std::uint32_t seed = 1; seed <= 2000; ++seed) {
+    wanderer.random = seed;
+    wanderer.wander(static_cast<int>(seed % 24));
+    ASSERT_EQ(wanderer.wrong, 0U) << "seed " << seed;
+  }
+  EXPECT_GT(wanderer.taken, 10'000U);
+}
+
+// A cache that another thread had: its stack is elsewhere, or in the same place with other frames.
+TEST(Capture, OfAnotherThread) {
+  Wanderer wanderer;
+  for (std::uint32_t seed = 1; seed <= 50; ++seed)
+    std::thread([&] {
+      wanderer.random = seed;
+      wanderer.wander(20);
+    }).join();
+  EXPECT_EQ(wanderer.wrong, 0U);
+}
 
 TEST(Depot, HasEachStackOnce) {
   std::array<std::uint32_t, 3> numbers{};

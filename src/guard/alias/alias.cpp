@@ -17,6 +17,8 @@ namespace {
 // A view of an extent that has fewer unused blocks than this would be mostly empty.
 constexpr std::uint32_t kWorthAView = 8;  // an eighth
 constexpr int kExtentsLookedAt = 16;
+// Making an extent huge costs as much as so many views of single pages.
+constexpr std::uint32_t kViewsBeforeHuge = 8;
 
 }  // namespace
 
@@ -52,6 +54,10 @@ bool Engine::open_view(ThreadCache& cache, unsigned unit) noexcept {
     chunks_[layout_.chunk_of(start)].store(0, std::memory_order_release);
     return false;
   }
+  // Not where views lose single pages: they would be split again.
+  if (options_.revocation == Revocation::lazy && !chosen->is_huge && chosen->used_up != 0 &&
+      chosen->used_up % kViewsBeforeHuge == 0)
+    frames_.collapse(*chosen, start);
   view.extent = chosen;
   view.alive.store(1, std::memory_order_release);
   cursor.view = &view;
@@ -75,7 +81,7 @@ bool Engine::take_shared(ThreadCache& cache, std::size_t size, std::size_t& numb
       cursor.view->alive.fetch_add(1, std::memory_order_relaxed);
       return true;
     }
-    cursor.view->extent->seen_through = true;
+    cursor.view->extent->used_up += 1;
     View& full = *cursor.view;
     cursor.view = nullptr;
     view_lost_one(full, cursor.first);
@@ -146,6 +152,7 @@ void Engine::views_in_child() noexcept {
     const std::size_t first = (made - 1 - i) % chunks * kExtentPages;
     const View& view = view_of(first);
     if (view.alive.load() == 0) continue;
+    view.extent->is_huge = false;  // the copy is of single pages
     static_cast<void>(
         frames_.map(*view.extent, reinterpret_cast<std::byte*>(layout_.start(kViews, first))));
     if (options_.revocation == Revocation::lazy || !has_markers_) continue;

@@ -10,7 +10,9 @@
 
 #include <pagetrap/core/units.hpp>
 
+#include "sys/kernel_abi.hpp"
 #include "sys/memory_calls.hpp"
+#include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -77,9 +79,15 @@ Extent* SharedFrames::new_extent(unsigned unit) noexcept {
 bool SharedFrames::map(const Extent& extent, std::byte* where) noexcept {
   // Where all pages are there, one call spares a fault for each; else they come as they are used,
   // and rare units stay small.
-  const int flags = MAP_SHARED | MAP_FIXED | (extent.seen_through ? MAP_POPULATE : 0);
+  const bool at_once = extent.used_up != 0 && !extent.is_huge;
+  const int flags = MAP_SHARED | MAP_FIXED | (at_once ? MAP_POPULATE : 0);
   return sys::plain_mmap(where, kExtentBytes, PROT_READ | PROT_WRITE, flags, file_,
                          static_cast<off_t>(extent.file_offset)) != MAP_FAILED;
+}
+
+void SharedFrames::collapse(Extent& extent, std::byte* view) noexcept {
+  // Refused: no memory in one piece. It is tried again after as many views.
+  extent.is_huge = sys::advise({view, Pages{kExtentPages}}, MADV_COLLAPSE) == 0;
 }
 
 void SharedFrames::copy_for_child() noexcept {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -38,16 +39,22 @@ struct Extent {
   unsigned unit = 0;
   std::atomic<std::uint32_t> unused{0};
   Extent* next = nullptr;     // of its thread's, of this unit
-  bool seen_through = false;  // a view of it has been used up: its pages are there
+  std::uint32_t used_up = 0;  // views of it: after the first all its pages are there
+  bool is_huge = false;       // one frame of 2 MiB
   // A bit for each unused block, page by page.
   std::array<std::array<std::atomic<std::uint64_t>, 4>, kExtentPages> bits{};
 
-  /// Takes a block of the page. False: it has none.
+  /// Takes a block of the page. False: it has none. Neighbours in a view begin at different places
+  /// of their frames, or they would all compete for a few lines of the CPU's cache.
   bool take(std::size_t page, unsigned& block) noexcept {
-    for (unsigned word = 0; word < 4; ++word) {
+    for (unsigned turn = 0; turn < 4; ++turn) {
+      const unsigned word = (turn + static_cast<unsigned>(page)) % 4;
       const std::uint64_t set = bits[page][word].load(std::memory_order_acquire);
       if (set == 0) continue;
-      const auto bit = static_cast<unsigned>(__builtin_ctzll(set));
+      const unsigned from = static_cast<unsigned>(page / 4) % 64;
+      const auto bit =
+          (static_cast<unsigned>(std::countr_zero(std::rotr(set, static_cast<int>(from)))) + from) %
+          64;
       bits[page][word].fetch_and(~(std::uint64_t{1} << bit), std::memory_order_relaxed);
       unused.fetch_sub(1, std::memory_order_relaxed);
       block = word * 64 + bit;
@@ -71,6 +78,8 @@ class SharedFrames {
   Extent* new_extent(unsigned unit) noexcept;
   /// Maps the extent at `where`.
   bool map(const Extent& extent, std::byte* where) noexcept;
+  /// Makes its frames one of 2 MiB, through a view of it, so that later views cost one fault each.
+  void collapse(Extent& extent, std::byte* view) noexcept;
   [[nodiscard]] int descriptor() const noexcept { return file_; }
 
   /// fork(): a copy is made before, since shared memory stays shared. The child takes it.

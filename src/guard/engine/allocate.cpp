@@ -5,7 +5,6 @@
 
 #include "guard/engine/canary.hpp"
 #include "guard/engine/engine.hpp"
-#include "guard/unwind/depot.hpp"
 #include "guard/unwind/unwind.hpp"
 
 namespace pagetrap {
@@ -112,7 +111,8 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
 
   Slot& facts = slot(k, number);
   facts.offset = offset;
-  facts.allocated_at = options_.record_stacks ? remember_stack(frame) : 0;
+  facts.allocated_at =
+      options_.record_stacks ? capture(frame, mine->stacks.allocations, mine->stacks.known) : 0;
   facts.allocated_by = mine->thread;
   facts.facts.store(Facts(SlotState::live, family, size).word(), std::memory_order_release);
   mine->allocations += 1;

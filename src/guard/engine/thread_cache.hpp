@@ -9,6 +9,7 @@
 
 #include "guard/alias/views.hpp"
 #include "guard/engine/layout.hpp"
+#include "guard/unwind/capture.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -28,6 +29,7 @@ struct ThreadCache {
   std::array<std::uint32_t, kMostReady> ready{};
   std::size_t ready_count = 0;
   ThreadViews views{};
+  Capture stacks{};
   std::uint64_t random = 1;
   std::uint32_t thread = 0;       // its id
   ThreadCache* next = nullptr;    // while nobody's

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "guard/unwind/unwind.hpp"
 #include "sys/memory_calls.hpp"
 
 namespace pagetrap {
@@ -50,15 +49,6 @@ bool make() noexcept {
   return false;
 }
 
-std::uint64_t hash_of(const std::uintptr_t* frames, std::size_t count) noexcept {
-  std::uint64_t hash = count;
-  for (std::size_t i = 0; i < count; ++i) {
-    hash = (hash ^ frames[i]) * 0x9e3779b97f4a7c15U;
-    hash ^= hash >> 29;
-  }
-  return hash;
-}
-
 constexpr std::uint64_t header(std::uint32_t next, std::uint32_t hash, std::size_t count) noexcept {
   return next | std::uint64_t{hash & 0xffffff} << 32 | static_cast<std::uint64_t>(count) << 56;
 }
@@ -77,22 +67,20 @@ std::uint32_t search(std::uint32_t from, std::uint32_t hash, const std::uintptr_
 
 }  // namespace
 
-std::uint32_t remember_stack(const void* frame) noexcept {
+std::uint32_t remember_stack(const std::uintptr_t* frames, std::size_t count,
+                             std::uint64_t whole) noexcept {
   if (state.load(std::memory_order_acquire) != 2 && !make()) return 0;
-  std::array<std::uintptr_t, kKeptFrames> frames;
-  const std::size_t count = unwind(caller_of(frame), false, frames.data(), frames.size());
-  const std::uint64_t whole = hash_of(frames.data(), count);
   const auto hash = static_cast<std::uint32_t>(whole >> 40);
   std::atomic<std::uint32_t>& bucket = depot.buckets[whole % kBuckets];
   std::uint32_t first = bucket.load(std::memory_order_acquire);
-  if (const std::uint32_t known = search(first, hash, frames.data(), count)) return known;
+  if (const std::uint32_t known = search(first, hash, frames, count)) return known;
   const std::size_t at = used.fetch_add(count + 1, std::memory_order_relaxed);
   if (at + count + 1 > depot.size) {
     used.fetch_sub(count + 1, std::memory_order_relaxed);
     return 0;
   }
   std::uint64_t* const stack = depot.words + at;
-  std::memcpy(stack + 1, frames.data(), count * 8);
+  std::memcpy(stack + 1, frames, count * 8);
   // RACE two threads put in the same stack: it is there twice, under two numbers.
   do {
     stack[0] = header(first, hash, count);

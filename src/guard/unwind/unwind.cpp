@@ -79,74 +79,82 @@ std::uintptr_t word_at(std::uintptr_t address) noexcept PAGETRAP_SIGNAL_SAFE {
   return word;
 }
 
-// `put(i, registers)` is told of each frame, innermost first.
-template <class Put>
-[[gnu::always_inline]] inline std::size_t walk(Registers registers, bool exact, std::size_t most,
-                                               Put put) noexcept PAGETRAP_SIGNAL_SAFE {
-  std::uintptr_t top = top_of_stack(registers.sp);
-  std::size_t count = 0;
-  while (count < most && registers.pc != 0) {
-    put(count++, registers);
-    const std::uint64_t rule = rule_at(exact ? registers.pc : registers.pc - 1);
-    exact = false;
-    std::uintptr_t frame = 0;
-    const auto offset = static_cast<std::uintptr_t>(extend(rule & 0xffffff));
-    switch (static_cast<FrameRule::Frame>((rule >> 48) & 15)) {
-      case FrameRule::Frame::from_sp:
-        frame = registers.sp + offset;
-        break;
-      case FrameRule::Frame::from_bp:
-        frame = registers.bp + offset;
-        break;
-      case FrameRule::Frame::at_bp: {
-        const std::uintptr_t at = registers.bp + offset;
-        if (at < registers.sp || at > top - 8) return count;
-        frame = word_at(at);
-        break;
-      }
-      case FrameRule::Frame::interrupted: {
-        // After the return from the handler, sp is at the context.
-        if (registers.sp > top - sizeof(ucontext_t)) return count;
-        registers = interrupted(reinterpret_cast<const void*>(registers.sp));
-        top = top_of_stack(registers.sp);
-        exact = true;
-        continue;
-      }
-      default:
-        return count;
-    }
-    // Frames only go up, and every word that is read is on the stack.
-    if (frame <= registers.sp || frame > top || (frame & 7) != 0) return count;
-    const auto bp_offset = static_cast<std::uintptr_t>(extend((rule >> 24) & 0xffffff));
-    const auto saved = static_cast<FrameRule::SavedBp>((rule >> 52) & 15);
-    if (saved != FrameRule::SavedBp::unchanged) {
-      const std::uintptr_t at =
-          (saved == FrameRule::SavedBp::in_frame ? frame : registers.bp) + bp_offset;
-      if (at < registers.sp || at > top - 8) return count;
-      registers.bp = word_at(at);
-    }
-    registers.pc = word_at(frame - 8);
-    registers.sp = frame;
-  }
-  return count;
-}
-
 }  // namespace
 
-[[gnu::hot]] std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
-                                std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE {
-  return walk(
-      registers, exact, most,
-      [=](std::size_t i, const Registers& at) noexcept PAGETRAP_SIGNAL_SAFE { frames[i] = at.pc; });
+Walk::Walk(Registers registers, bool exact) noexcept PAGETRAP_SIGNAL_SAFE
+    : at(registers),
+      top_(top_of_stack(registers.sp)),
+      own_stack_(top_ != registers.sp + kForeignStack),
+      exact_(exact) {}
+
+bool Walk::to_caller() noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint64_t rule = rule_at(exact_ ? at.pc : at.pc - 1);
+  exact_ = false;
+  bp_read_at = 0;
+  sp_read_at = 0;
+  std::uintptr_t frame = 0;
+  const auto offset = static_cast<std::uintptr_t>(extend(rule & 0xffffff));
+  switch (static_cast<FrameRule::Frame>((rule >> 48) & 15)) {
+    case FrameRule::Frame::from_sp:
+      frame = at.sp + offset;
+      break;
+    case FrameRule::Frame::from_bp:
+      frame = at.bp + offset;
+      break;
+    case FrameRule::Frame::at_bp: {
+      const std::uintptr_t from = at.bp + offset;
+      if (from < at.sp || from > top_ - 8) return false;
+      sp_read_at = from;
+      frame = word_at(from);
+      break;
+    }
+    case FrameRule::Frame::interrupted:
+      // After the return from the handler, sp is at the context.
+      if (at.sp > top_ - sizeof(ucontext_t)) return false;
+      at = interrupted(reinterpret_cast<const void*>(at.sp));
+      top_ = top_of_stack(at.sp);
+      exact_ = true;
+      return at.pc != 0;
+    default:
+      return false;
+  }
+  // Frames only go up, and every word that is read is on the stack.
+  if (frame <= at.sp || frame > top_ || (frame & 7) != 0) return false;
+  const auto bp_offset = static_cast<std::uintptr_t>(extend((rule >> 24) & 0xffffff));
+  const auto saved = static_cast<FrameRule::SavedBp>((rule >> 52) & 15);
+  if (saved != FrameRule::SavedBp::unchanged) {
+    const std::uintptr_t from = (saved == FrameRule::SavedBp::in_frame ? frame : at.bp) + bp_offset;
+    if (from < at.sp || from > top_ - 8) return false;
+    bp_read_at = from;
+    at.bp = word_at(from);
+  }
+  at.pc = word_at(frame - 8);
+  at.sp = frame;
+  return at.pc != 0;
+}
+
+std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
+                   std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (registers.pc == 0 || most == 0) return 0;
+  Walk walk(registers, exact);
+  std::size_t count = 0;
+  do {
+    frames[count++] = walk.at.pc;
+  } while (count < most && walk.to_caller());
+  return count;
 }
 
 std::size_t unwind(Registers registers, bool exact, std::span<StackFrame> frames) noexcept
     PAGETRAP_SIGNAL_SAFE {
-  return walk(registers, exact, frames.size(),
-              [=](std::size_t i, const Registers& at) noexcept PAGETRAP_SIGNAL_SAFE {
-                const bool returns_here = i != 0 || !exact;
-                frames[i] = {at.pc, function_at(at.pc - (returns_here ? 1 : 0)), at.sp};
-              });
+  if (registers.pc == 0 || frames.empty()) return 0;
+  Walk walk(registers, exact);
+  std::size_t count = 0;
+  do {
+    const bool returns_here = count != 0 || !exact;
+    const std::uintptr_t pc = walk.at.pc;
+    frames[count++] = {pc, function_at(pc - (returns_here ? 1 : 0)), walk.at.sp};
+  } while (count < frames.size() && walk.to_caller());
+  return count;
 }
 
 Registers interrupted(const void* context) noexcept PAGETRAP_SIGNAL_SAFE {

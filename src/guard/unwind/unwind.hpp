@@ -21,6 +21,28 @@ struct Registers {
   std::uintptr_t bp = 0;
 };
 
+/// One frame after the other, from the innermost.
+class Walk {
+ public:
+  /// `exact`: pc is an instruction that was interrupted, not one that a call returns to.
+  Walk(Registers registers, bool exact) noexcept PAGETRAP_SIGNAL_SAFE;
+  /// False: this frame is the outermost one, or nothing is known of it.
+  [[gnu::hot]] bool to_caller() noexcept PAGETRAP_SIGNAL_SAFE;
+  Registers at;
+  /// Where bp and sp of this frame were read from memory; 0: they followed from the last frame's.
+  std::uintptr_t bp_read_at = 0;
+  std::uintptr_t sp_read_at = 0;
+  /// Where the stack of this frame ends.
+  [[nodiscard]] std::uintptr_t top() const noexcept PAGETRAP_SIGNAL_SAFE { return top_; }
+  /// Whether that is known: the thread's own stack, all of which is mapped.
+  [[nodiscard]] bool is_own_stack() const noexcept PAGETRAP_SIGNAL_SAFE { return own_stack_; }
+
+ private:
+  std::uintptr_t top_;
+  bool own_stack_;
+  bool exact_;
+};
+
 /// Puts return addresses into `frames`, innermost first. `exact`: the first pc is an instruction
 /// that was interrupted, not one that a call returns to. Cost 5 to 10 ns a frame.
 std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
