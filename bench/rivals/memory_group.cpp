@@ -139,6 +139,13 @@ std::size_t MemoryGroup::used_bytes() const {
   return used;
 }
 
+std::size_t MemoryGroup::peak_bytes() const {
+  std::size_t peak = 0;
+  std::ifstream(folder_ + (second_version_ ? "/memory.peak" : "/memory.max_usage_in_bytes")) >>
+      peak;
+  return peak;
+}
+
 bool MemoryGroup::join() const {
   return put(folder_ + "/cgroup.procs", std::to_string(::getpid()));
 }

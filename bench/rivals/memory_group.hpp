@@ -27,6 +27,9 @@ class MemoryGroup {
   [[nodiscard]] bool set_limit(std::size_t limit_bytes) const;
   /// What its processes have, the kernel's memory for them included, but not pages of files.
   [[nodiscard]] std::size_t used_bytes() const;
+  /// The most that it had at any time, pages of files that it was the first to read included.
+  /// 0: the kernel does not keep it (version 2 before 5.19).
+  [[nodiscard]] std::size_t peak_bytes() const;
   /// Anonymous memory goes as readily as files do.
   void prefer_swap() const;
 
