@@ -28,7 +28,9 @@ void measure(const Effort& effort, Report& report) {
   Words options;
   for (const char* const* option = Options; *option != nullptr; ++option)
     options.emplace_back(*option);
-  const ProgramSet set(1, report);
+  const double share = effort.quick ? 0.25 : 1;
+  report.parameter("share_of_work", share);
+  const ProgramSet set(share, report);
   interleave(
       with_fewer_pairs(effort, effort.quick ? 2 : 5), report,
       [&] {

@@ -48,8 +48,9 @@ std::string grouped(double value) {
 }  // namespace
 
 std::string quantity(double value, const std::string& unit) {
-  if (unit != "ns") return digits(value) + " " + unit;
   const double size = std::fabs(value);
+  if (unit == "bytes" && size >= 1e6) return digits(value / 1e6) + " MB";
+  if (unit != "ns") return digits(value) + " " + unit;
   if (size >= 1e9) return digits(value / 1e9) + " s";
   if (size >= 1e6) return digits(value / 1e6) + " ms";
   if (size >= 1e3) return digits(value / 1e3) + " us";
