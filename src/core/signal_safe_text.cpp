@@ -1,68 +1,73 @@
 #include <pagetrap/core/signal_safe_text.hpp>
 
+#include <algorithm>
+
 namespace pagetrap {
 inline namespace v0 {
+namespace signal_safe {
 namespace {
 
-constexpr std::size_t kCapacity = 512;
 constexpr std::string_view kCut = "...";
-
-// Digits of `number` in `base`, written backwards from the end of `digits`; returns where they
-// start.
-template <std::size_t N>
-std::string_view digits_of(std::uint64_t number, unsigned base,
-                           std::array<char, N>& digits) noexcept PAGETRAP_SIGNAL_SAFE {
-  std::size_t start = N;
-  do {
-    digits[--start] = "0123456789abcdef"[number % base];
-    number /= base;
-  } while (number != 0);
-  return {digits.data() + start, N - start};
-}
+constexpr std::string_view kDigits = "0123456789abcdef";
 
 }  // namespace
 
-SignalSafeText& SignalSafeText::text(std::string_view words) noexcept PAGETRAP_SIGNAL_SAFE {
-  for (const char c : words) {
-    if (length_ == kCapacity) {
-      for (std::size_t i = 0; i < kCut.size(); ++i) buffer_[length_ - kCut.size() + i] = kCut[i];
-      return *this;
-    }
-    buffer_[length_++] = c;
-  }
-  return *this;
+void put_text(Room room, std::string_view words) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::size_t fits = std::min(words.size(), room.capacity - room.length);
+  for (std::size_t i = 0; i < fits; ++i) room.buffer[room.length + i] = words[i];
+  room.length += fits;
+  if (fits == words.size()) return;
+  char* const end = room.buffer + room.capacity - kCut.size();
+  for (std::size_t i = 0; i < kCut.size(); ++i) end[i] = kCut[i];
 }
 
-SignalSafeText& SignalSafeText::unsigned_decimal(std::uint64_t number) noexcept
-    PAGETRAP_SIGNAL_SAFE {
+// Digits are found from the last one on.
+void put_number(Room room, std::uint64_t number, unsigned base) noexcept PAGETRAP_SIGNAL_SAFE {
   std::array<char, 20> digits;
-  return text(digits_of(number, 10, digits));
+  std::size_t start = digits.size();
+  do {
+    digits[--start] = kDigits[number % base];
+    number /= base;
+  } while (number != 0);
+  if (base == 16) put_text(room, "0x");
+  put_text(room, {digits.data() + start, digits.size() - start});
 }
 
-SignalSafeText& SignalSafeText::decimal(std::int64_t number) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (number >= 0) return unsigned_decimal(static_cast<std::uint64_t>(number));
-  // Negated as unsigned: the most negative number has no positive twin.
-  return text("-").unsigned_decimal(0 - static_cast<std::uint64_t>(number));
+void put_range(Room room, PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  const auto number = [](const void* at) noexcept PAGETRAP_SIGNAL_SAFE {
+    return std::uint64_t{reinterpret_cast<std::uintptr_t>(at)};
+  };
+  put_text(room, "[");
+  put_number(room, number(range.base), 16);
+  put_text(room, ", ");
+  put_number(room, number(range.end()), 16);
+  put_text(room, ") ");
+  put_number(room, range.length.count(), 10);
+  put_text(room, range.length.count() == 1 ? " page" : " pages");
 }
 
-SignalSafeText& SignalSafeText::hex(std::uint64_t number) noexcept PAGETRAP_SIGNAL_SAFE {
-  std::array<char, 16> digits;
-  return text("0x").text(digits_of(number, 16, digits));
+void put_quoted(Room room, std::string_view words) noexcept PAGETRAP_SIGNAL_SAFE {
+  put_text(room, "\"");
+  for (const char& c : words) {
+    const auto code = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') put_text(room, "\\");
+    if (code >= 0x20) {
+      put_text(room, {&c, 1});
+    } else {
+      const char escaped[] = {'\\', 'u', '0', '0', kDigits[code >> 4], kDigits[code & 15]};
+      put_text(room, {escaped, sizeof escaped});
+    }
+  }
+  put_text(room, "\"");
 }
 
-SignalSafeText& SignalSafeText::pointer(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
-  return hex(reinterpret_cast<std::uintptr_t>(address));
+void put_spaces_to(Room room, std::size_t column) noexcept PAGETRAP_SIGNAL_SAFE {
+  std::size_t start = room.length;
+  while (start > 0 && room.buffer[start - 1] != '\n') --start;
+  while (room.length - start < column && room.length < room.capacity)
+    room.buffer[room.length++] = ' ';
 }
 
-SignalSafeText& SignalSafeText::range(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
-  return text("[")
-      .pointer(range.base)
-      .text(", ")
-      .pointer(range.end())
-      .text(") ")
-      .unsigned_decimal(range.length.count())
-      .text(range.length.count() == 1 ? " page" : " pages");
-}
-
+}  // namespace signal_safe
 }  // namespace v0
 }  // namespace pagetrap

@@ -44,6 +44,28 @@ TEST(SignalSafeText, WritesRanges) {
   EXPECT_TRUE(many.view().ends_with(") 3 pages"));
 }
 
+TEST(SignalSafeText, Quotes) {
+  SignalSafeText line;
+  line.quoted("a \"b\" \\ \n\x1f z").quoted("");
+  EXPECT_EQ(line.view(), "\"a \\\"b\\\" \\\\ \\u000a\\u001f z\"\"\"");
+}
+
+TEST(SignalSafeText, PadsTheLastLine) {
+  SignalSafeText line;
+  line.text("0123456\nab").pad_to(5).text("c").pad_to(3).text("d");
+  EXPECT_EQ(line.view(), "0123456\nab   cd");
+  line.pad_to(5000);
+  EXPECT_EQ(line.view().size(), 512U);
+}
+
+TEST(SignalSafeText, MayBeLongerAndUsedAgain) {
+  static constinit BasicSignalSafeText<1000> lines;
+  lines.text(std::string(990, 'a')).text(std::string(20, 'b'));
+  EXPECT_EQ(lines.view(), std::string(990, 'a') + "bbbbbbb...");
+  lines.clear();
+  EXPECT_EQ(lines.text("c").view(), "c");
+}
+
 TEST(SignalSafeText, StartsEmpty) {
   EXPECT_EQ(SignalSafeText().view(), "");
   SignalSafeText line;

@@ -75,13 +75,13 @@ void run_debugger() noexcept PAGETRAP_SIGNAL_SAFE {
   text.clear();
   for (const char* at = settings.debugger; *at != '\0'; ++at) {
     if (at[0] == '%' && at[1] == 'p') {
-      text.number(static_cast<std::uint64_t>(sys::process_id()));
+      text.unsigned_decimal(static_cast<std::uint64_t>(sys::process_id()));
       ++at;
     } else {
-      text.add({at, 1});
+      text.text({at, 1});
     }
   }
-  text.add({"", 1});
+  text.text({"", 1});
   static_cast<void>(sys::run_shell(text.view().data()));
 }
 

@@ -5,7 +5,8 @@
 
 #include <atomic>
 
-#include "guard/report/text.hpp"
+#include <pagetrap/core/signal_safe_text.hpp>
+
 #include "sys/filter.hpp"
 #include "sys/process_names.hpp"
 
@@ -15,7 +16,7 @@ namespace guard {
 namespace {
 
 // One report at a time: see report.cpp.
-constinit Text question{};
+constinit BasicSignalSafeText<48 * 1024> question{};
 constinit std::array<char, 48 * 1024> answer{};
 
 constinit std::array<char, 1024> program_path{};
@@ -49,7 +50,10 @@ void Symbols::ask(const char* symboliser, const Frames* const* stacks, std::size
     for (std::size_t j = 0; j < stacks[i]->count; ++j) {
       const bool exact = i == interrupted && j == 0;
       const Place place = place_of(stacks[i]->addresses[j] - (exact ? 0 : 1));
-      question.add(place.module.empty() ? "-" : place.module).add(" ").hex(place.offset).add("\n");
+      question.text(place.module.empty() ? "-" : place.module)
+          .text(" ")
+          .hex(place.offset)
+          .text("\n");
     }
   }
   const std::array<const char*, 3> words{symboliser, "symbols", nullptr};

@@ -18,7 +18,7 @@ std::uintptr_t number(const void* address) noexcept PAGETRAP_SIGNAL_SAFE {
 
 void count(Text& text, std::uint64_t how_many, std::string_view what) noexcept
     PAGETRAP_SIGNAL_SAFE {
-  text.number(how_many).add(" ").add(what).add(how_many == 1 ? "" : "s");
+  text.unsigned_decimal(how_many).text(" ").text(what).text(how_many == 1 ? "" : "s");
 }
 
 std::string_view title(Problem problem) noexcept PAGETRAP_SIGNAL_SAFE {
@@ -51,44 +51,44 @@ std::string_view title(Problem problem) noexcept PAGETRAP_SIGNAL_SAFE {
 void where(const Finding& finding, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
   if (finding.used_up != nullptr) {
     const WatchedStack& stack = *finding.used_up->stack;
-    text.add(", below a stack of ").number((stack.high - stack.low) >> 10).add(" KiB");
+    text.text(", below a stack of ").unsigned_decimal((stack.high - stack.low) >> 10).text(" KiB");
     return;
   }
   if (!finding.has_object) {
-    text.add(", near no block");
+    text.text(", near no block");
     return;
   }
   const std::uintptr_t at = number(finding.address);
   const std::uintptr_t object = number(finding.object);
   const std::string_view of = finding.object_freed ? "-byte block that was freed" : "-byte block";
-  text.add(", ");
+  text.text(", ");
   if (at < object) {
     count(text, object - at, "byte");
-    text.add(" before a ");
+    text.text(" before a ");
   } else if (at >= object + finding.object_size) {
     count(text, at - object - finding.object_size + 1, "byte");
-    text.add(" after a ");
+    text.text(" after a ");
   } else if (at == object) {
-    text.add("at the start of a ");
+    text.text("at the start of a ");
   } else {
     count(text, at - object, "byte");
-    text.add(" into a ");
+    text.text(" into a ");
   }
-  text.number(finding.object_size).add(of);
+  text.unsigned_decimal(finding.object_size).text(of);
 }
 
 void what_was_done(const Finding& finding, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
   if (finding.is_access) {
-    text.add(finding.write ? "write" : "read");
+    text.text(finding.write ? "write" : "read");
     if (finding.width != 0) {
-      text.add(" of ");
+      text.text(" of ");
       count(text, finding.width, "byte");
     }
     return;
   }
-  text.add(finding.call != nullptr ? finding.call : "?").add("()");
+  text.text(finding.call != nullptr ? finding.call : "?").text("()");
   if (finding.call_size != 0 && finding.call_size != ~std::size_t{0}) {
-    text.add(" told ");
+    text.text(" told ");
     count(text, finding.call_size, "byte");
   }
 }
@@ -96,57 +96,60 @@ void what_was_done(const Finding& finding, Text& text) noexcept PAGETRAP_SIGNAL_
 void thread(std::uint32_t id, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
   std::array<char, 32> room;
   const std::string_view name = sys::name_of_thread(static_cast<pid_t>(id), room);
-  text.add("thread ").number(id);
+  text.text("thread ").unsigned_decimal(id);
   if (name.empty()) {
-    text.add(" (ended)");
+    text.text(" (ended)");
   } else {
-    text.add(" \"").add(name).add("\"");
+    text.text(" \"").text(name).text("\"");
   }
 }
 
 void frames(const Account& account, std::size_t stack, const Frames& all, Text& text) noexcept
     PAGETRAP_SIGNAL_SAFE {
-  if (all.count == 0) text.add("    no stack was recorded\n");
+  if (all.count == 0) text.text("    no stack was recorded\n");
   for (std::size_t i = 0; i < all.count; ++i) {
     const Place place = place_of(all.addresses[i]);
-    text.add("    #").number(i).pad_to(9);
+    text.text("    #").unsigned_decimal(i).pad_to(9);
     const std::string_view symbol = account.symbols.of(stack, i);
-    if (!symbol.empty()) text.add(symbol).add("  ");
-    text.add("[").add(place.module.empty() ? "?" : place.module).add("+");
-    text.hex(place.offset).add("]\n");
+    if (!symbol.empty()) text.text(symbol).text("  ");
+    text.text("[").text(place.module.empty() ? "?" : place.module).text("+");
+    text.hex(place.offset).text("]\n");
   }
 }
 
 void depth(const Recursion& recursion, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
-  text.add("  ").add(recursion.depth_is_exact ? "" : "about ").number(recursion.depth);
+  text.text("  ").text(recursion.depth_is_exact ? "" : "about ").unsigned_decimal(recursion.depth);
   const std::size_t period = recursion.cycle.period;
   if (period == 0) {
-    text.add(" frames, no recursion found; the innermost:\n");
+    text.text(" frames, no recursion found; the innermost:\n");
   } else if (period == 1) {
-    text.add(" frames of one function that calls itself:\n");
+    text.text(" frames of one function that calls itself:\n");
   } else {
-    text.add(" frames of ").number(period).add(" functions that take turns:\n");
+    text.text(" frames of ").unsigned_decimal(period).text(" functions that take turns:\n");
   }
 }
 
 void json_frames(const Account& account, std::size_t stack, const Frames& all, Text& text) noexcept
     PAGETRAP_SIGNAL_SAFE {
-  text.add("[");
+  text.text("[");
   for (std::size_t i = 0; i < all.count; ++i) {
     const Place place = place_of(all.addresses[i]);
-    text.add(i == 0 ? "" : ",").add("{\"module\":").quoted(place.module).add(",\"offset\":");
-    text.number(place.offset).add(",\"symbol\":").quoted(account.symbols.of(stack, i)).add("}");
+    text.text(i == 0 ? "" : ",").text("{\"module\":").quoted(place.module).text(",\"offset\":");
+    text.unsigned_decimal(place.offset)
+        .text(",\"symbol\":")
+        .quoted(account.symbols.of(stack, i))
+        .text("}");
   }
-  text.add("]");
+  text.text("]");
 }
 
 void json_event(const Account& account, std::size_t stack, const Frames& all, std::uint32_t who,
                 Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
   std::array<char, 32> room;
-  text.add("{\"thread\":").number(who).add(",\"name\":");
-  text.quoted(sys::name_of_thread(static_cast<pid_t>(who), room)).add(",\"stack\":");
+  text.text("{\"thread\":").unsigned_decimal(who).text(",\"name\":");
+  text.quoted(sys::name_of_thread(static_cast<pid_t>(who), room)).text(",\"stack\":");
   json_frames(account, stack, all, text);
-  text.add("}");
+  text.text("}");
 }
 
 }  // namespace
@@ -165,72 +168,81 @@ std::string_view name_of(Family family) noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 void write_headline(const Finding& finding, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
-  text.add("pagetrap: guard: ").add(title(finding.problem)).add(": ");
+  text.text("pagetrap: guard: ").text(title(finding.problem)).text(": ");
   what_was_done(finding, text);
-  text.add(" at ").hex(number(finding.address));
+  text.text(" at ").hex(number(finding.address));
   where(finding, text);
   if (finding.problem == Problem::wrong_function)
-    text.add(", which ").add(name_of(finding.object_family)).add(" allocated");
-  text.add("\n");
+    text.text(", which ").text(name_of(finding.object_family)).text(" allocated");
+  text.text("\n");
 }
 
 void write_stacks(const Account& account, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
   const Finding& finding = *account.finding;
-  text.add(finding.problem == Problem::overwritten ? "  found by " : "  by ");
+  text.text(finding.problem == Problem::overwritten ? "  found by " : "  by ");
   thread(static_cast<std::uint32_t>(sys::thread_id()), text);
-  text.add(", process ").number(static_cast<std::uint64_t>(sys::process_id())).add("\n");
+  text.text(", process ")
+      .unsigned_decimal(static_cast<std::uint64_t>(sys::process_id()))
+      .text("\n");
   if (account.recursion != nullptr) depth(*account.recursion, text);
   frames(account, 0, account.here, text);
   if (account.recursion != nullptr && account.allocated.count != 0) {
-    text.add("  which had called, innermost first:\n");
+    text.text("  which had called, innermost first:\n");
     frames(account, 1, account.allocated, text);
   }
   if (!finding.has_object) return;
-  text.add("  the block [").hex(number(finding.object)).add(", ");
-  text.hex(number(finding.object) + finding.object_size).add(") was allocated by ");
-  text.add(name_of(finding.object_family)).add(" in ");
+  text.text("  the block [").hex(number(finding.object)).text(", ");
+  text.hex(number(finding.object) + finding.object_size).text(") was allocated by ");
+  text.text(name_of(finding.object_family)).text(" in ");
   thread(finding.allocated_by, text);
-  text.add("\n");
+  text.text("\n");
   frames(account, 1, account.allocated, text);
   if (!finding.object_freed || finding.freed_at == 0) return;
-  text.add("  and freed in ");
+  text.text("  and freed in ");
   thread(finding.freed_by, text);
-  text.add("\n");
+  text.text("\n");
   frames(account, 2, account.freed, text);
 }
 
 void write_json(const Account& account, Text& text) noexcept PAGETRAP_SIGNAL_SAFE {
   const Finding& finding = *account.finding;
-  text.add("{\"schema\":\"pagetrap-guard/1\",\"problem\":").quoted(name_of(finding.problem));
-  text.add(",\"process\":").number(static_cast<std::uint64_t>(sys::process_id()));
-  text.add(",\"address\":").number(number(finding.address));
+  text.text("{\"schema\":\"pagetrap-guard/1\",\"problem\":").quoted(name_of(finding.problem));
+  text.text(",\"process\":").unsigned_decimal(static_cast<std::uint64_t>(sys::process_id()));
+  text.text(",\"address\":").unsigned_decimal(number(finding.address));
   if (finding.is_access) {
-    text.add(",\"access\":").quoted(finding.write ? "write" : "read");
-    if (finding.width != 0) text.add(",\"width\":").number(finding.width);
+    text.text(",\"access\":").quoted(finding.write ? "write" : "read");
+    if (finding.width != 0) text.text(",\"width\":").unsigned_decimal(finding.width);
   }
-  if (finding.call != nullptr) text.add(",\"call\":").quoted(finding.call);
-  Text& by = text.add(",\"by\":");
+  if (finding.call != nullptr) text.text(",\"call\":").quoted(finding.call);
+  Text& by = text.text(",\"by\":");
   json_event(account, 0, account.here, static_cast<std::uint32_t>(sys::thread_id()), by);
   if (account.recursion != nullptr) {
     const WatchedStack& stack = *finding.used_up->stack;
-    text.add(",\"stack\":{\"low\":").number(stack.low).add(",\"high\":").number(stack.high);
-    text.add(",\"frames\":").number(account.recursion->depth).add(",\"functions\":");
-    text.number(account.recursion->cycle.period).add(",\"called\":");
+    text.text(",\"stack\":{\"low\":")
+        .unsigned_decimal(stack.low)
+        .text(",\"high\":")
+        .unsigned_decimal(stack.high);
+    text.text(",\"frames\":").unsigned_decimal(account.recursion->depth).text(",\"functions\":");
+    text.unsigned_decimal(account.recursion->cycle.period).text(",\"called\":");
     json_frames(account, 1, account.allocated, text);
-    text.add("}");
+    text.text("}");
   }
   if (finding.has_object) {
-    text.add(",\"block\":{\"address\":").number(number(finding.object)).add(",\"size\":");
-    text.number(finding.object_size).add(",\"family\":").quoted(name_of(finding.object_family));
-    text.add(",\"allocated\":");
+    text.text(",\"block\":{\"address\":")
+        .unsigned_decimal(number(finding.object))
+        .text(",\"size\":");
+    text.unsigned_decimal(finding.object_size)
+        .text(",\"family\":")
+        .quoted(name_of(finding.object_family));
+    text.text(",\"allocated\":");
     json_event(account, 1, account.allocated, finding.allocated_by, text);
     if (finding.object_freed) {
-      text.add(",\"freed\":");
+      text.text(",\"freed\":");
       json_event(account, 2, account.freed, finding.freed_by, text);
     }
-    text.add("}");
+    text.text("}");
   }
-  text.add("}\n");
+  text.text("}\n");
 }
 
 }  // namespace guard

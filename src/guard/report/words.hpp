@@ -1,13 +1,17 @@
 // A finding in words, for people and for machines.
 #pragma once
 
+#include <pagetrap/core/signal_safe_text.hpp>
+
 #include "guard/report/finding.hpp"
 #include "guard/report/symbols.hpp"
-#include "guard/report/text.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace guard {
+
+/// A whole report.
+using Text = BasicSignalSafeText<48 * 1024>;
 
 struct Recursion;  // stacks/recursion.hpp
 
