@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 std::string find_cc1() {
   for (const char* const version : {"12", "13", "14"}) {
-    const std::string path = std::string("/usr/lib/gcc/x86_64-linux-gnu/") + version + "/cc1";
+    std::string path = std::string("/usr/lib/gcc/x86_64-linux-gnu/") + version + "/cc1";
     if (access(path.c_str(), X_OK) == 0) return path;
   }
   return {};

@@ -51,9 +51,11 @@ inline std::string c(unsigned functions) {
   std::string text = "int printf(const char*, ...);\n";
   for (unsigned i = 0; i < functions; ++i) {
     const std::string n = std::to_string(i);
-    text += "int f" + n + "(int a, int b) { int s = 0; for (int i = 0; i < a; i++) { s += b * i;" +
-            " if (s % 7 == " + std::to_string(i % 7) + ") s ^= a; } return s + (a > b ? a * " + n +
-            " : b); }\n";
+    text += "int f" + n;
+    text += "(int a, int b) { int s = 0; for (int i = 0; i < a; i++) { s += b * i; if (s % 7 == ";
+    text += std::to_string(i % 7);
+    text += ") s ^= a; } return s + (a > b ? a * " + n;
+    text += " : b); }\n";
   }
   return text;
 }

@@ -8,13 +8,13 @@ namespace signal_safe {
 namespace {
 
 constexpr std::string_view kCut = "...";
-constexpr std::string_view kDigits = "0123456789abcdef";
+constexpr char kDigits[] = "0123456789abcdef";
 
 }  // namespace
 
 void put_text(Room room, std::string_view words) noexcept PAGETRAP_SIGNAL_SAFE {
   const std::size_t fits = std::min(words.size(), room.capacity - room.length);
-  for (std::size_t i = 0; i < fits; ++i) room.buffer[room.length + i] = words[i];
+  for (std::size_t i = 0; i < fits; ++i) room.buffer[room.length + i] = words.data()[i];
   room.length += fits;
   if (fits == words.size()) return;
   char* const end = room.buffer + room.capacity - kCut.size();

@@ -53,7 +53,7 @@ std::string_view name_of_thread(pid_t thread, std::span<char> room) noexcept PAG
     return {room.data(), size};
   }
   SignalSafeText path;
-  path.text("/proc/self/task/").decimal(thread).text("/comm").text({"", 1});
+  path.text("/proc/self/task/").decimal(thread).text("/comm").text(std::string_view("\0", 1));
   const long got = read_file(path.view().data(), room);
   if (got <= 0) return {};
   const auto size = static_cast<std::size_t>(got);

@@ -81,7 +81,7 @@ void run_debugger() noexcept PAGETRAP_SIGNAL_SAFE {
       text.text({at, 1});
     }
   }
-  text.text({"", 1});
+  text.text(std::string_view("\0", 1));
   static_cast<void>(sys::run_shell(text.view().data()));
 }
 

@@ -13,6 +13,7 @@
 #include "guard/unwind/frame_rule.hpp"
 #include "sys/signal_frame.hpp"
 
+// NOLINTNEXTLINE(readability-identifier-naming,bugprone-reserved-identifier): not our name
 extern "C" void* __libc_stack_end;  // where the main thread's stack begins: ld.so's
 
 namespace pagetrap {

@@ -77,10 +77,13 @@ std::string look_up(backtrace_state* module, std::uintptr_t offset) {
 }  // namespace
 }  // namespace pagetrap::tool
 
-// The linker gives libbacktrace these in place of the C library's (--wrap).
-extern "C" int __real_dl_iterate_phdr(int (*each)(dl_phdr_info*, std::size_t, void*), void* data);
-extern "C" int __wrap_dl_iterate_phdr(int (*each)(dl_phdr_info*, std::size_t, void*), void* data) {
-  if (!pagetrap::tool::alone) return __real_dl_iterate_phdr(each, data);
+// The linker's --wrap: libbacktrace calls the second of these in place of the C library's.
+extern "C" int iterate_modules(int (*each)(dl_phdr_info*, std::size_t, void*),
+                               void* data) asm("__real_dl_iterate_phdr");
+extern "C" int iterate_one_module(int (*each)(dl_phdr_info*, std::size_t, void*),
+                                  void* data) asm("__wrap_dl_iterate_phdr");
+int iterate_one_module(int (*each)(dl_phdr_info*, std::size_t, void*), void* data) {
+  if (!pagetrap::tool::alone) return iterate_modules(each, data);
   dl_phdr_info info{};
   info.dlpi_name = "";
   return each(&info, sizeof info, data);

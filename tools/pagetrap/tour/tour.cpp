@@ -23,6 +23,7 @@ constexpr std::array<Chapter, 5> kChapters{{
 
 std::vector<std::string> tour_chapters() {
   std::vector<std::string> names;
+  names.reserve(kChapters.size());
   for (const Chapter& chapter : kChapters) names.emplace_back(chapter.name);
   return names;
 }

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 
+// NOLINTBEGIN(readability-identifier-naming,bugprone-reserved-identifier): the linker's names
 extern "C" {
 extern const char __ehdr_start __attribute__((visibility("hidden")));
 extern const char etext __attribute__((visibility("hidden")));
 }
+// NOLINTEND(readability-identifier-naming,bugprone-reserved-identifier)
 
 namespace pagetrap::preload {
 

@@ -238,6 +238,7 @@ PAGETRAP_EXPORT size_t fread(void* to, size_t size, size_t count, FILE* file) {
 PAGETRAP_EXPORT size_t fread_unlocked(void* to, size_t size, size_t count, FILE* file) {
   return items(real_fread_unlocked, static_cast<char*>(to), size, count, file);
 }
+// NOLINTNEXTLINE(readability-identifier-naming,bugprone-reserved-identifier): not our name
 PAGETRAP_EXPORT size_t __fread_chk(void* to, size_t room, size_t size, size_t count, FILE* file) {
   size_t whole = 0;
   if (__builtin_mul_overflow(size, count, &whole) || whole > room) ::abort();
