@@ -25,6 +25,7 @@ struct Kind {
   Mechanism mechanism;
   Strength strength = Strength::page;
   Revocation revocation = Revocation::at_once;
+  std::size_t hot_bytes = 0;
 };
 
 class Heaps : public testing::TestWithParam<Kind> {
@@ -33,6 +34,7 @@ class Heaps : public testing::TestWithParam<Kind> {
     options.mechanism = GetParam().mechanism;
     options.strength = GetParam().strength;
     options.revocation = GetParam().revocation;
+    options.hot_bytes = GetParam().hot_bytes;
     return Heap::create(options).value();
   }
 };
@@ -315,9 +317,12 @@ TEST_P(AliasDeathTest, BlocksOfOneFrameDoNotShareAddresses) {
   EXPECT_EQ(heap.statistics().live_objects, 0U);
 }
 
-constexpr Kind kPages[] = {{"userfaultfd", Mechanism::userfaultfd},
-                           {"markers", Mechanism::markers},
-                           {"mprotect", Mechanism::mprotect}};
+constexpr Kind kPages[] = {
+    {"userfaultfd", Mechanism::userfaultfd},
+    {"markers", Mechanism::markers},
+    {"mprotect", Mechanism::mprotect},
+    // Nearly all is packed, nearly always; where that cannot be had, a page.
+    {"cold", Mechanism::userfaultfd, Strength::page, Revocation::at_once, 32_KiB}};
 constexpr Kind kAliases[] = {
     {"alias", Mechanism::best, Strength::alias},
     {"alias_batched", Mechanism::best, Strength::alias, Revocation::batched},

@@ -54,6 +54,7 @@ TEST_P(GuardedPrograms, PrintTheSame) {
   ASSERT_EQ(plain.status, 0) << plain.errors;
   Words options{std::string("=") + strength};
   if (strength == std::string("alias_lazy")) options = {"=alias", "--guard-revoke", "lazy"};
+  if (strength == std::string("cold")) options = {"=page+cold", "--guard-hot", "2M"};
   options.insert(options.end(), subject.options.begin(), subject.options.end());
   const Guarded guarded = run_guarded(options, words, subject.input);
   EXPECT_EQ(guarded.ran.status, 0) << guarded.ran.errors;
@@ -102,7 +103,8 @@ const Subject kSubjects[] = {
 
 INSTANTIATE_TEST_SUITE_P(Guard, GuardedPrograms,
                          testing::Combine(testing::ValuesIn(kSubjects),
-                                          testing::Values("page", "alias", "alias_lazy", "sample")),
+                                          testing::Values("page", "cold", "alias", "alias_lazy",
+                                                          "sample")),
                          [](const auto& one) {
                            return std::string(std::get<0>(one.param).name) + "_" +
                                   std::get<1>(one.param);
@@ -112,7 +114,7 @@ TEST(GuardedRedis, ServesItsBenchmark) {
   const std::string server = preload::test::find_program("redis-server");
   const std::string benchmark = preload::test::find_program("redis-benchmark");
   if (server.empty() || benchmark.empty()) GTEST_SKIP() << "redis is not installed";
-  for (const char* const strength : {"page", "alias", "sample"}) {
+  for (const char* const strength : {"page", "page+cold", "alias", "sample"}) {
     const std::string script =
         "d=$(mktemp -d); cd $d; " + server +
         " --port 0 --unixsocket $d/s --save '' --daemonize no > log 2>&1 & p=$!; "

@@ -57,7 +57,14 @@ void make() noexcept {
       say(
           line.text("pagetrap: guard: neither userfaultfd nor guard markers here: PROT_NONE, and "
                     "beyond a quarter of vm.max_map_count objects are not guarded\n"));
-    } else if (facts.reserved_bytes < settings.heap.reservation_bytes) {
+    }
+    if (facts.hot_bytes != settings.heap.hot_bytes) {
+      SignalSafeText line;
+      say(line.text(
+          "pagetrap: guard: page instead of page+cold: no userfaultfd for faults in system "
+          "calls here (see `pagetrap doctor`), or before Linux 6.8\n"));
+    }
+    if (facts.reserved_bytes < settings.heap.reservation_bytes) {
       SignalSafeText line;
       say(line.text("pagetrap: guard: only ")
               .unsigned_decimal(facts.reserved_bytes >> 30)
@@ -94,6 +101,10 @@ void make() noexcept {
           .text(" not; ")
           .unsigned_decimal(facts.live_objects)
           .text(" live; ")
+          .unsigned_decimal(facts.packed)
+          .text(" packed, ")
+          .unsigned_decimal(facts.brought_back)
+          .text(" brought back; ")
           .unsigned_decimal(guard::reports())
           .text(" reports\n"));
 }
