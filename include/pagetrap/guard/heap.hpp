@@ -88,7 +88,8 @@ struct HeapStatistics {
   std::uint64_t live_objects = 0;         // guarded ones
   std::uint64_t guarded_allocations = 0;  // ever
   std::uint64_t fallback_allocations = 0;
-  std::size_t reserved_bytes = 0;         // of addresses
+  const void* reserved = nullptr;  // addresses: all of the heap's objects are in there
+  std::size_t reserved_bytes = 0;
   Mechanism mechanism = Mechanism::best;  // the one in use
   std::size_t hot_bytes = 0;              // as asked for, or 0: not to be had here
   std::uint64_t packed = 0;               // objects, ever

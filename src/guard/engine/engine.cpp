@@ -227,6 +227,7 @@ HeapStatistics Engine::statistics() const noexcept {
     releases += cache->releases;
   }
   sum.live_objects = sum.guarded_allocations - releases;
+  sum.reserved = reinterpret_cast<const void*>(layout_.base());
   sum.reserved_bytes = layout_.size_bytes();
   sum.mechanism = pages_.mechanism();
   sum.hot_bytes = options_.hot_bytes;

@@ -17,6 +17,9 @@ namespace pagetrap::preload {
 constinit std::atomic<guard::Engine*> the_heap{nullptr};
 constinit bool sampling = false;
 constinit thread_local std::uint32_t until_sampled = 0;
+constinit std::uintptr_t guarded_begin = 0;
+constinit std::size_t guarded_size = 0;
+alignas(16) constinit std::array<std::byte, kFirstMemory> first{};
 
 namespace {
 
@@ -72,6 +75,8 @@ void make() noexcept {
                   " GiB of addresses may be had (RLIMIT_AS, vm.overcommit_memory): freed ones are "
                   "used again sooner\n"));
     }
+    guarded_begin = reinterpret_cast<std::uintptr_t>(facts.reserved);
+    guarded_size = facts.reserved_bytes;
     the_heap.store(*made, std::memory_order_release);
     state.store(State::there, std::memory_order_release);
   } else {
@@ -111,7 +116,6 @@ void make() noexcept {
 
 // --- before there is a heap ------------------------------------------------------------------
 
-alignas(16) constinit std::array<std::byte, 64 * 1024> first{};
 constinit std::atomic<std::size_t> first_used{0};
 
 }  // namespace
@@ -157,11 +161,6 @@ void* first_memory(std::size_t alignment, std::size_t size) noexcept {
   start = (start + alignment - 1) & ~(alignment - 1);
   new (reinterpret_cast<void*>(start - 16)) std::size_t(size);
   return reinterpret_cast<void*>(start);
-}
-
-bool is_first_memory(const void* block) noexcept {
-  return reinterpret_cast<std::uintptr_t>(block) - reinterpret_cast<std::uintptr_t>(first.data()) <
-         first.size();
 }
 
 std::size_t first_memory_size(const void* block) noexcept {
