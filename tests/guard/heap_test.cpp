@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <map>
@@ -315,6 +317,35 @@ TEST_P(AliasDeathTest, BlocksOfOneFrameDoNotShareAddresses) {
               std::string(30, static_cast<char>(i)));
   for (char* const block : blocks) heap.release(block);
   EXPECT_EQ(heap.statistics().live_objects, 0U);
+}
+
+// Twenty extents and more: full ones must not stand in the way of those that have room.
+TEST_P(AliasDeathTest, BlocksTakeTheMemoryOfTheirFrames) {
+  Heap heap = make();
+  constexpr std::size_t kBlocks = 20'000;
+  constexpr std::size_t kSize = 2000;  // of 2048 with its known bytes
+  const auto file_bytes = [&] {
+    int descriptors[2] = {-1, -1};
+    engine::descriptors(*heap.engine(), descriptors);
+    struct stat facts {};
+    EXPECT_EQ(::fstat(descriptors[1], &facts), 0);
+    return static_cast<std::size_t>(facts.st_blocks) * 512;
+  };
+  std::vector<void*> blocks(kBlocks);
+  for (int turn = 0; turn < 3; ++turn) {
+    for (void*& block : blocks) block = heap.allocate(kSize);
+    EXPECT_LT(file_bytes(), kBlocks * 2048 * 3 / 2) << turn;
+    // Half by another thread, which has extents of its own and takes no frame of these.
+    const auto half = static_cast<std::ptrdiff_t>(kBlocks / 2);
+    std::thread([&] {
+      std::for_each(blocks.begin(), blocks.begin() + half,
+                    [&](void* block) { heap.release(block); });
+      std::for_each(blocks.begin(), blocks.begin() + half,
+                    [&](void*& block) { block = heap.allocate(kSize); });
+    }).join();
+    EXPECT_LT(file_bytes(), kBlocks * 2048 * 3 / 2) << turn;
+    for (void* const block : blocks) heap.release(block);
+  }
 }
 
 constexpr Kind kPages[] = {

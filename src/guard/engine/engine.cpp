@@ -184,6 +184,11 @@ ThreadCache* Engine::new_cache() noexcept {
 }
 
 void Engine::give_back_cache(ThreadCache* cache) noexcept {
+  for (ViewCursor& cursor : cache->views.cursors)
+    while (Extent* const first = cursor.extents) {
+      cursor.extents = first->next;
+      frames_.leave(*first);
+    }
   while (locked_.exchange(true, std::memory_order_acquire)) sys::yield();
   cache->next = unused_;
   unused_ = cache;

@@ -79,6 +79,7 @@ class Engine {
 
   // alias/alias.cpp
   [[nodiscard]] View& view_of(std::size_t slot) const noexcept;
+  Extent* extent_with_room(ViewCursor& cursor, unsigned unit) noexcept;
   bool open_view(ThreadCache& cache, unsigned unit) noexcept;
   /// A block of a frame that it shares: the slot that sees it, and where it begins there.
   bool take_shared(ThreadCache& cache, std::size_t size, std::size_t& number,
