@@ -11,6 +11,8 @@
 #include <limits>
 #include <string>
 
+#include <pagetrap/core/units.hpp>
+
 #include "guard/program_set.hpp"
 #include "guard/questions.hpp"
 #include "harness/report.hpp"
@@ -93,10 +95,11 @@ void measure_alias(const Effort& effort, Report& report) {
 }
 
 void measure_page_cold(const Effort& effort, Report& report) {
-  const Words options{"--guard=page+cold"};
+  // Less than by default, so that these programs have blocks to pack.
+  const Words options{"--guard=page+cold", "--guard-hot", "16M"};
   if (run_to_end(under_guard(options, {"/bin/true"}), report).status != 0)
     report.skip("this command has no strength page+cold");
-  measure_memory(options, 0, effort, report);
+  measure_memory(options, static_cast<double>(16_MiB), effort, report);
 }
 
 }  // namespace
@@ -114,7 +117,7 @@ void add_guarded_memory(Questions& questions) {
                          .scheduling = Scheduling::fair_group});
   };
   add("guard.alias.memory", "alias, less 8 MB", 1.5, measure_alias);
-  add("guard.pagecold.memory", "page+cold", 2.0, measure_page_cold);
+  add("guard.pagecold.memory", "page+cold, less 16 MiB", 2.0, measure_page_cold);
 }
 
 }  // namespace pagetrap::bench

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <map>
@@ -25,6 +27,7 @@ struct Kind {
   Mechanism mechanism;
   Strength strength = Strength::page;
   Revocation revocation = Revocation::at_once;
+  std::size_t hot_bytes = 0;
 };
 
 class Heaps : public testing::TestWithParam<Kind> {
@@ -33,6 +36,7 @@ class Heaps : public testing::TestWithParam<Kind> {
     options.mechanism = GetParam().mechanism;
     options.strength = GetParam().strength;
     options.revocation = GetParam().revocation;
+    options.hot_bytes = GetParam().hot_bytes;
     return Heap::create(options).value();
   }
 };
@@ -315,9 +319,41 @@ TEST_P(AliasDeathTest, BlocksOfOneFrameDoNotShareAddresses) {
   EXPECT_EQ(heap.statistics().live_objects, 0U);
 }
 
-constexpr Kind kPages[] = {{"userfaultfd", Mechanism::userfaultfd},
-                           {"markers", Mechanism::markers},
-                           {"mprotect", Mechanism::mprotect}};
+// Twenty extents and more: full ones must not stand in the way of those that have room.
+TEST_P(AliasDeathTest, BlocksTakeTheMemoryOfTheirFrames) {
+  Heap heap = make();
+  constexpr std::size_t kBlocks = 20'000;
+  constexpr std::size_t kSize = 2000;  // of 2048 with its known bytes
+  const auto file_bytes = [&] {
+    int descriptors[2] = {-1, -1};
+    engine::descriptors(*heap.engine(), descriptors);
+    struct stat facts {};
+    EXPECT_EQ(::fstat(descriptors[1], &facts), 0);
+    return static_cast<std::size_t>(facts.st_blocks) * 512;
+  };
+  std::vector<void*> blocks(kBlocks);
+  for (int turn = 0; turn < 3; ++turn) {
+    for (void*& block : blocks) block = heap.allocate(kSize);
+    EXPECT_LT(file_bytes(), kBlocks * 2048 * 3 / 2) << turn;
+    // Half by another thread, which has extents of its own and takes no frame of these.
+    const auto half = static_cast<std::ptrdiff_t>(kBlocks / 2);
+    std::thread([&] {
+      std::for_each(blocks.begin(), blocks.begin() + half,
+                    [&](void* block) { heap.release(block); });
+      std::for_each(blocks.begin(), blocks.begin() + half,
+                    [&](void*& block) { block = heap.allocate(kSize); });
+    }).join();
+    EXPECT_LT(file_bytes(), kBlocks * 2048 * 3 / 2) << turn;
+    for (void* const block : blocks) heap.release(block);
+  }
+}
+
+constexpr Kind kPages[] = {
+    {"userfaultfd", Mechanism::userfaultfd},
+    {"markers", Mechanism::markers},
+    {"mprotect", Mechanism::mprotect},
+    // Nearly all is packed, nearly always; where that cannot be had, a page.
+    {"cold", Mechanism::userfaultfd, Strength::page, Revocation::at_once, 32_KiB}};
 constexpr Kind kAliases[] = {
     {"alias", Mechanism::best, Strength::alias},
     {"alias_batched", Mechanism::best, Strength::alias, Revocation::batched},

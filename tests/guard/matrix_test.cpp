@@ -57,8 +57,10 @@ class Matrix : public testing::TestWithParam<std::tuple<const char*, const char*
 
 TEST_P(Matrix, EveryCellIsCaughtWhereTheDesignSays) {
   const auto& [function, side, mechanism] = GetParam();
+  const bool cold = mechanism == std::string("cold");
   const Guarded guarded =
-      run_guarded({"--guard-side", side, "--guard-mechanism", mechanism, "--guard-continue",
+      run_guarded({cold ? "=page+cold" : "=page", "--guard-hot", "256K", "--guard-side", side,
+                   "--guard-mechanism", cold ? "userfaultfd" : mechanism, "--guard-continue",
                    "--guard-reports", "100000", "--guard-no-symbols"},
                   {cells(), "matrix", function});
   ASSERT_EQ(guarded.ran.status, 0) << guarded.ran.errors.substr(0, 2000);
@@ -99,17 +101,18 @@ TEST_P(Matrix, EveryCellIsCaughtWhereTheDesignSays) {
   EXPECT_GT(at_access, all.size() / 3);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Guard, Matrix,
-    testing::Combine(testing::Values("malloc", "calloc", "realloc", "memalign", "new", "new[]"),
-                     testing::Values("right", "left"), testing::Values("userfaultfd", "markers")),
-    [](const auto& one) {
-      std::string name = std::string(std::get<0>(one.param)) + "_" + std::get<1>(one.param) + "_" +
-                         std::get<2>(one.param);
-      for (char& c : name)
-        if (c == '[' || c == ']') c = 'A';
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Guard, Matrix,
+                         testing::Combine(testing::Values("malloc", "calloc", "realloc", "memalign",
+                                                          "new", "new[]"),
+                                          testing::Values("right", "left"),
+                                          testing::Values("userfaultfd", "cold", "markers")),
+                         [](const auto& one) {
+                           std::string name = std::string(std::get<0>(one.param)) + "_" +
+                                              std::get<1>(one.param) + "_" + std::get<2>(one.param);
+                           for (char& c : name)
+                             if (c == '[' || c == ']') c = 'A';
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace pagetrap::guard::test

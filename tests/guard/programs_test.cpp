@@ -33,6 +33,7 @@ TEST_P(GuardedPrograms, PrintTheSame) {
   ASSERT_EQ(plain.status, 0) << plain.errors;
   Words options{std::string("=") + strength};
   if (strength == std::string("alias_lazy")) options = {"=alias", "--guard-revoke", "lazy"};
+  if (strength == std::string("cold")) options = {"=page+cold", "--guard-hot", "2M"};
   options.insert(options.end(), subject.options.begin(), subject.options.end());
   const Guarded guarded = run_guarded(options, words, subject.input);
   EXPECT_EQ(guarded.ran.status, 0) << guarded.ran.errors;
@@ -96,7 +97,8 @@ const Subject kSubjects[] = {
 
 INSTANTIATE_TEST_SUITE_P(Guard, GuardedPrograms,
                          testing::Combine(testing::ValuesIn(kSubjects),
-                                          testing::Values("page", "alias", "alias_lazy", "sample")),
+                                          testing::Values("page", "cold", "alias", "alias_lazy",
+                                                          "sample")),
                          [](const auto& one) {
                            return std::string(std::get<0>(one.param).name) + "_" +
                                   std::get<1>(one.param);
@@ -106,8 +108,11 @@ TEST(GuardedRedis, ServesItsBenchmark) {
   const std::string server = preload::test::find_program("redis-server");
   const std::string benchmark = preload::test::find_program("redis-benchmark");
   if (server.empty() || benchmark.empty()) GTEST_SKIP() << "redis-server is not installed";
-  const Words strengths[] = {
-      {"=page"}, {"=alias"}, {"=alias", "--guard-revoke", "lazy"}, {"=sample"}};
+  const Words strengths[] = {{"=page"},
+                             {"=page+cold", "--guard-hot", "4M"},
+                             {"=alias"},
+                             {"=alias", "--guard-revoke", "lazy"},
+                             {"=sample"}};
   for (const Words& strength : strengths) {
     // On loopback, at a port that the kernel finds free.
     const std::string script =

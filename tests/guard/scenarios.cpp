@@ -1,10 +1,14 @@
 #include "scenarios.hpp"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -122,6 +126,50 @@ void after_fork_in_parent(bool good) {
 
 // --- free ----------------------------------------------------------------------------------------
 
+// Streams of the C library, idle while ten thousand blocks come, and used by a child at once: its
+// fork() goes through all of them before any handler of ours runs there. And by a timer's signals,
+// in the middle of whatever the guard does.
+void idle_streams(bool /*good*/) {
+  static char* volatile watched = make(50);
+  static std::atomic<int> ticks{0};
+  struct sigaction action {};
+  action.sa_handler = [](int) {
+    if (watched[49] != 'a') std::abort();
+    ticks += 1;
+  };
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval often{{0, 10'000}, {0, 10'000}};  // fork() begins again after a signal
+  setitimer(ITIMER_REAL, &often, nullptr);
+  std::array<FILE*, 20> files{};
+  for (FILE*& file : files) {
+    file = std::tmpfile();
+    if (file == nullptr) std::abort();
+    std::fputs("parent ", file);
+  }
+  static std::array<char*, 10'000> blocks{};
+  for (char*& block : blocks) block = make(40);
+  for (int turn = 0; turn < 5; ++turn) {
+    const pid_t child = fork();
+    if (child == 0) {
+      for (FILE* const file : files)
+        if (std::fputs("child", file) < 0 || std::fflush(file) != 0) _exit(1);
+      for (const char* const block : blocks)
+        if (look(block + 39) != 'a') _exit(2);
+      _exit(0);
+    }
+    int status = -1;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (status != 0) std::abort();
+  }
+  for (const char* const block : blocks)
+    if (look(block + 39) != 'a') std::abort();
+  if (ticks.load() == 0) std::abort();
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &never, nullptr);
+  for (char* const block : blocks) drop(block);
+}
+
 void double_free(bool good) {
   char* const block = make(21);
   drop(block);
@@ -229,6 +277,7 @@ Scenarios scenarios() {
       {"strlen_over", strlen_over},
       {"qsort_over", qsort_over},
       {"atomic_member", atomic_member},
+      {"idle_streams", idle_streams},
   };
 }
 

@@ -21,9 +21,15 @@ struct Expected {
 
 class Scenarios : public testing::TestWithParam<std::tuple<Expected, const char*>> {};
 
+// Cold: nearly every block is packed, and faults come to the thread.
+Words options_for(const std::string& mechanism) {
+  if (mechanism == "cold") return {"=page+cold", "--guard-hot", "4K"};
+  return {"--guard-mechanism", mechanism};
+}
+
 TEST_P(Scenarios, AreCaught) {
   const auto& [expected, mechanism] = GetParam();
-  const Guarded bad = run_guarded({"--guard-mechanism", mechanism}, {cells(), expected.scenario});
+  const Guarded bad = run_guarded(options_for(mechanism), {cells(), expected.scenario});
   EXPECT_EQ(bad.ran.status, kReported) << bad.ran.output << bad.ran.errors;
   ASSERT_EQ(bad.reports.size(), 1U) << bad.ran.errors;
   EXPECT_EQ(bad.reports[0]["problem"], expected.problem) << bad.ran.errors;
@@ -33,8 +39,7 @@ TEST_P(Scenarios, AreCaught) {
 
 TEST_P(Scenarios, TheirTwinsAreSilent) {
   const auto& [expected, mechanism] = GetParam();
-  const Guarded good =
-      run_guarded({"--guard-mechanism", mechanism}, {cells(), expected.scenario, "good"});
+  const Guarded good = run_guarded(options_for(mechanism), {cells(), expected.scenario, "good"});
   EXPECT_EQ(good.ran.status, 0) << good.ran.errors;
   EXPECT_THAT(good.ran.output, HasSubstr("came to its end"));
   EXPECT_EQ(good.ran.errors, "");
@@ -87,7 +92,8 @@ constexpr Expected kAll[] = {
 
 INSTANTIATE_TEST_SUITE_P(Guard, Scenarios,
                          testing::Combine(testing::ValuesIn(kAll),
-                                          testing::Values("userfaultfd", "markers", "mprotect")),
+                                          testing::Values("userfaultfd", "cold", "markers",
+                                                          "mprotect")),
                          [](const auto& one) {
                            return std::string(std::get<0>(one.param).scenario) + "_" +
                                   std::get<1>(one.param);
@@ -121,6 +127,13 @@ TEST(Guard, CallsThatSayMoreThanTheyUseAreSilent) {
     const Guarded ran = run_guarded({}, {cells(), scenario});
     EXPECT_EQ(ran.ran.status, 0) << ran.ran.errors;
     EXPECT_TRUE(ran.reports.empty()) << ran.reports[0];
+  }
+}
+
+TEST(Guard, TheCLibrarysOwnBlocksAreThereWithinFork) {
+  for (const char* const strength : {"=page", "=page+cold", "=alias"}) {
+    const Guarded ran = run_guarded({strength, "--guard-hot", "512K"}, {cells(), "idle_streams"});
+    EXPECT_EQ(ran.ran.status, 0) << strength << ran.ran.errors;
   }
 }
 

@@ -46,7 +46,7 @@ INSTANTIATE_TEST_SUITE_P(Guard, Overflows,
                          [](const auto& one) { return std::string(one.param); });
 
 TEST(GuardOverflow, InEveryStrength) {
-  for (const char* const strength : {"=page", "=alias", "=sample"}) {
+  for (const char* const strength : {"=page", "=page+cold", "=alias", "=sample"}) {
     const Guarded ran = run_guarded({strength}, {program(), "in_pthread"});
     EXPECT_EQ(ran.ran.status, kReported) << strength << ran.ran.errors;
     EXPECT_EQ(ran.reports.size(), 1U);
@@ -70,7 +70,7 @@ TEST_P(GoOn, AsWithout) {
   const Words words{program(), GetParam()};
   const Ran plain = preload::test::run(words);
   ASSERT_EQ(plain.status, 0) << plain.output << plain.errors;
-  for (const char* const strength : {"=page", "=alias", "=sample"}) {
+  for (const char* const strength : {"=page", "=page+cold", "=alias", "=sample"}) {
     const Guarded ran = run_guarded({strength}, words);
     EXPECT_EQ(ran.ran.status, 0) << strength << ran.ran.errors;
     EXPECT_EQ(ran.ran.output, plain.output);

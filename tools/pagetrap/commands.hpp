@@ -64,10 +64,11 @@ int store_dump(const StoreRequest& request);
 int store_compact(const StoreRequest& request);
 
 struct GuardRequest {
-  std::string strength;   // page, alias, sample; empty: no guards
+  std::string strength;   // page, page+cold, alias, sample; empty: no guards
   std::string side;       // right, left, random; empty: the strength's own
   std::string mechanism;  // best, userfaultfd, markers, mprotect
   std::string revoke;     // alias: at-once, batched, lazy
+  std::string hot;        // page+cold: bytes, as "64M"
   std::string rate;       // sample: one in so many
   std::string align;      // least alignment
   std::string report;     // a file; empty: standard error

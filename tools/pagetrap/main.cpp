@@ -127,11 +127,12 @@ CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
       ->add_option(
           "--guard", guard.strength,
           "Report overflows and uses after free at the access: page (each block on a page "
-          "of its own; the default), alias (uses after free only, at the memory that malloc "
+          "of its own; the default), page+cold (the same, and blocks that were opened long ago "
+          "are packed), alias (uses after free only, at the memory that malloc "
           "takes), or sample (a few blocks, at hardly any cost)")
       ->expected(0, 1)
       ->default_str("page")
-      ->check(CLI::IsMember({"page", "alias", "sample"}));
+      ->check(CLI::IsMember({"page", "page+cold", "alias", "sample"}));
   command
       ->add_option("--guard-side", guard.side,
                    "Where in its page a block lies: right (at its end a guard; default of page), "
@@ -142,6 +143,8 @@ CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
           "--guard-revoke", guard.revoke,
           "Of alias: when a freed block's addresses go: at-once (the default), batched, lazy")
       ->check(CLI::IsMember({"at-once", "batched", "lazy"}));
+  command->add_option("--guard-hot", guard.hot,
+                      "Of page+cold: so much memory for pages of blocks that are not packed (64M)");
   command->add_option("--guard-rate", guard.rate, "Of sample: one block in so many (1000)");
   command->add_option(
       "--guard-align", guard.align,

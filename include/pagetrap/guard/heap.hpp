@@ -74,6 +74,11 @@ struct HeapOptions {
   // Stop handing out new addresses beyond so many objects of one page, and use the oldest dead ones
   // again. 0: as many as the reservation has.
   std::size_t quarantine_slots = 0;
+  // Under Strength::page: beyond so many bytes of pages, those of blocks of a page at most that
+  // were opened longest ago are packed densely, and come back when they are touched. 0: never.
+  // Needs userfaultfd for faults in system calls (root, or /dev/userfaultfd) and Linux 6.8; where
+  // that is not to be had, statistics() says 0 and all stay.
+  std::size_t hot_bytes = 0;
   bool record_stacks = true;
   Fallback fallback{};     // without functions: an allocation that cannot be guarded fails
   std::uint64_t seed = 0;  // of random choices; 0: the kernel's
@@ -83,8 +88,12 @@ struct HeapStatistics {
   std::uint64_t live_objects = 0;         // guarded ones
   std::uint64_t guarded_allocations = 0;  // ever
   std::uint64_t fallback_allocations = 0;
-  std::size_t reserved_bytes = 0;         // of addresses
+  const void* reserved = nullptr;  // addresses: all of the heap's objects are in there
+  std::size_t reserved_bytes = 0;
   Mechanism mechanism = Mechanism::best;  // the one in use
+  std::size_t hot_bytes = 0;              // as asked for, or 0: not to be had here
+  std::uint64_t packed = 0;               // objects, ever
+  std::uint64_t brought_back = 0;
 };
 
 /// Owns its addresses; move-only. Misuse (a second free, a foreign pointer, a damaged canary) is

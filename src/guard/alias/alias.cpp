@@ -16,7 +16,7 @@ namespace {
 
 // A view of an extent that has fewer unused blocks than this would be mostly empty.
 constexpr std::uint32_t kWorthAView = 8;  // an eighth
-constexpr int kExtentsLookedAt = 16;
+constexpr int kExtentsInTurn = 16;
 // Making an extent huge costs as much as so many views of single pages.
 constexpr std::uint32_t kViewsBeforeHuge = 8;
 
@@ -24,24 +24,27 @@ constexpr std::uint32_t kViewsBeforeHuge = 8;
 
 View& Engine::view_of(std::size_t slot) const noexcept { return views_[slot / kExtentPages]; }
 
+// Of the thread's list, which it leaves; full ones leave it, too.
+Extent* Engine::extent_with_room(ViewCursor& cursor, unsigned unit) noexcept {
+  if (cursor.extents == nullptr) cursor.extents = frames_.take_returned(unit);
+  while (Extent* const first = cursor.extents) {
+    cursor.extents = first->next;
+    if (first->unused.load(std::memory_order_relaxed) > first->capacity() / kWorthAView)
+      return first;
+    frames_.unlist(*first);
+    if (cursor.extents == nullptr) cursor.extents = frames_.take_returned(unit);
+  }
+  return nullptr;
+}
+
 bool Engine::open_view(ThreadCache& cache, unsigned unit) noexcept {
   ViewCursor& cursor = cache.views.cursors[unit];
-  Extent* chosen = nullptr;
-  Extent** link = &cursor.extents;
-  for (int tries = 0; *link != nullptr && tries < kExtentsLookedAt; ++tries) {
-    Extent* const extent = *link;
-    if (extent->unused.load(std::memory_order_relaxed) > extent->capacity() / kWorthAView) {
-      chosen = extent;
-      // Behind the others, so that those looked at change.
-      *link = extent->next;
-      break;
-    }
-    link = &extent->next;
-  }
+  Extent* chosen = extent_with_room(cursor, unit);
   if (chosen == nullptr) chosen = frames_.new_extent(unit);
   if (chosen == nullptr) return false;
+  // Behind the others, so that those that views are opened of change.
   Extent** last = &cursor.extents;
-  for (int steps = 0; *last != nullptr && steps < kExtentsLookedAt; ++steps) last = &(*last)->next;
+  for (int steps = 0; *last != nullptr && steps < kExtentsInTurn; ++steps) last = &(*last)->next;
   chosen->next = *last;
   *last = chosen;
 
@@ -115,7 +118,7 @@ void Engine::revoke(const Pending* dead, std::size_t count) noexcept {
     View& view = view_of(dead[i].slot);
     Extent& extent = *view.extent;
     view_lost_one(view, dead[i].slot);
-    extent.give_back(dead[i].slot % kExtentPages, dead[i].block);
+    frames_.give_back(extent, dead[i].slot % kExtentPages, dead[i].block);
   }
 }
 
@@ -125,7 +128,7 @@ void Engine::close_shared(ThreadCache* cache, std::size_t number, std::size_t of
   if (options_.revocation == Revocation::lazy) {
     Extent& extent = *view.extent;
     view_lost_one(view, number);
-    extent.give_back(number % kExtentPages, dead.block);
+    frames_.give_back(extent, number % kExtentPages, dead.block);
     return;
   }
   if (options_.revocation == Revocation::at_once || cache == nullptr) return revoke(&dead, 1);

@@ -23,6 +23,7 @@ constexpr std::size_t kMostExtents = std::size_t{1} << 16;  // 128 GiB of memory
 constexpr std::size_t kExtentBytes = kExtentPages * 4096;
 constexpr std::size_t kStride = (sizeof(Extent) + 63) & ~std::size_t{63};
 constexpr int kLowestDescriptor = 900;
+constexpr std::uint32_t kRoomAgain = 4;  // a quarter of a full extent is unused again
 
 int make_file() noexcept {
   const int made = ::memfd_create("pagetrap-guard", MFD_CLOEXEC);
@@ -74,6 +75,37 @@ Extent* SharedFrames::new_extent(unsigned unit) noexcept {
                        std::memory_order_relaxed);
     }
   return extent;
+}
+
+void SharedFrames::list_again(Extent& extent) noexcept {
+  if (extent.listed.load(std::memory_order_seq_cst) ||
+      extent.unused.load(std::memory_order_seq_cst) <= extent.capacity() / kRoomAgain ||
+      extent.listed.exchange(true, std::memory_order_seq_cst))
+    return;
+  leave(extent);
+}
+
+void SharedFrames::leave(Extent& extent) noexcept {
+  std::atomic<Extent*>& list = returned_[extent.unit];
+  extent.next = list.load(std::memory_order_relaxed);
+  while (!list.compare_exchange_weak(extent.next, &extent, std::memory_order_release)) {
+  }
+}
+
+void SharedFrames::give_back(Extent& extent, std::size_t page, unsigned block) noexcept {
+  if (extent.put(page, block) > extent.capacity() / kRoomAgain) list_again(extent);
+}
+
+void SharedFrames::unlist(Extent& extent) noexcept {
+  extent.next = nullptr;
+  // RACE room that came before this store was not seen by whoever gave it back.
+  extent.listed.store(false, std::memory_order_seq_cst);
+  list_again(extent);
+}
+
+Extent* SharedFrames::take_returned(unsigned unit) noexcept {
+  if (returned_[unit].load(std::memory_order_relaxed) == nullptr) return nullptr;
+  return returned_[unit].exchange(nullptr, std::memory_order_acquire);
 }
 
 bool SharedFrames::map(const Extent& extent, std::byte* where) noexcept {

@@ -33,12 +33,15 @@ constexpr std::size_t unit_bytes(unsigned unit) noexcept {
 }
 static_assert(unit_for(kLargestShared) == kUnits - 1 && unit_bytes(kUnits - 1) == kLargestShared);
 
-/// Blocks of one unit. One thread takes from it, any gives back.
+/// Blocks of one unit. Threads  any.
 struct Extent {
   std::uint64_t file_offset = 0;
   unsigned unit = 0;
   std::atomic<std::uint32_t> unused{0};
-  Extent* next = nullptr;     // of its thread's, of this unit
+  Extent* next = nullptr;  // of the list that it is on, of this unit
+  // On a thread's list, or on that of extents that were full and have room again. Full ones are on
+  // none, or each view would be looked for among them.
+  std::atomic<bool> listed{true};
   std::uint32_t used_up = 0;  // views of it: after the first all its pages are there
   bool is_huge = false;       // one frame of 2 MiB
   // A bit for each unused block, page by page.
@@ -47,24 +50,30 @@ struct Extent {
   /// Takes a block of the page. False: it has none. Neighbours in a view begin at different places
   /// of their frames, or they would all compete for a few lines of the CPU's cache.
   bool take(std::size_t page, unsigned& block) noexcept {
-    for (unsigned turn = 0; turn < 4; ++turn) {
-      const unsigned word = (turn + static_cast<unsigned>(page)) % 4;
+    for (int turn = 0; turn < 4; ++turn) {
+      const unsigned word = (static_cast<unsigned>(turn) + static_cast<unsigned>(page)) % 4;
       const std::uint64_t set = bits[page][word].load(std::memory_order_acquire);
       if (set == 0) continue;
       const unsigned from = static_cast<unsigned>(page / 4) % 64;
       const auto bit =
           (static_cast<unsigned>(std::countr_zero(std::rotr(set, static_cast<int>(from)))) + from) %
           64;
-      bits[page][word].fetch_and(~(std::uint64_t{1} << bit), std::memory_order_relaxed);
+      const std::uint64_t mask = std::uint64_t{1} << bit;
+      // RACE two threads take: an extent that was full and has room again may have another's view.
+      if ((bits[page][word].fetch_and(~mask, std::memory_order_acquire) & mask) == 0) {
+        --turn;
+        continue;
+      }
       unused.fetch_sub(1, std::memory_order_relaxed);
       block = word * 64 + bit;
       return true;
     }
     return false;
   }
-  void give_back(std::size_t page, unsigned block) noexcept {
+  /// Returns how many are unused now.
+  std::uint32_t put(std::size_t page, unsigned block) noexcept {
     bits[page][block / 64].fetch_or(std::uint64_t{1} << (block % 64), std::memory_order_release);
-    unused.fetch_add(1, std::memory_order_relaxed);
+    return unused.fetch_add(1, std::memory_order_seq_cst) + 1;
   }
   [[nodiscard]] std::uint32_t capacity() const noexcept;
 };
@@ -76,6 +85,14 @@ class SharedFrames {
   void end() noexcept;
   /// Null: no memory.
   Extent* new_extent(unsigned unit) noexcept;
+  /// A block of it is unused again.
+  void give_back(Extent& extent, std::size_t page, unsigned block) noexcept;
+  /// It is on no list any more. Room that comes, or came meanwhile, puts it on that of this unit.
+  void unlist(Extent& extent) noexcept;
+  /// A listed one of a thread that ends.
+  void leave(Extent& extent) noexcept;
+  /// All extents of the unit that have room and are no thread's, as a list. Null: none.
+  Extent* take_returned(unsigned unit) noexcept;
   /// Maps the extent at `where`.
   bool map(const Extent& extent, std::byte* where) noexcept;
   /// Makes its frames one of 2 MiB, through a view of it, so that later views cost one fault each.
@@ -93,6 +110,8 @@ class SharedFrames {
   int copy_ = -1;
   std::byte* extents_ = nullptr;
   std::atomic<std::size_t> extents_made_{0};
+  void list_again(Extent& extent) noexcept;
+  std::array<std::atomic<Extent*>, kUnits> returned_{};
 };
 
 }  // namespace guard

@@ -74,6 +74,7 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
   if (mine == nullptr || k >= kClasses || (options_.one_in > 1 && k > 1))
     return fallback(size, alignment, zeroed);
 
+  if (cold_.on() && cold_.too_many()) pack_some();
   std::size_t number = 0;
   std::size_t offset = 0;
   bool open = false;
@@ -105,6 +106,12 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
     slot_died(k, start);
     return fallback(size, alignment, zeroed);
   }
+  bool stays = false;
+  if (cold_.on() && k == 1) {
+    // The C library touches its own blocks within fork(), where nobody could bring them back.
+    stays = c_library_.contains(caller_of(frame).pc);
+    if (!stays) cold_.became_more(number);
+  }
   auto* const object = reinterpret_cast<std::byte*>(start + offset);
   plant_canaries(object, size, surroundings(k, object, pages, size));
   if (zeroed && open) std::memset(object, 0, size);
@@ -114,7 +121,7 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
   facts.allocated_at =
       options_.record_stacks ? capture(frame, mine->stacks.allocations, mine->stacks.known) : 0;
   facts.allocated_by = mine->thread;
-  facts.facts.store(Facts(SlotState::live, family, size).word(), std::memory_order_release);
+  facts.facts.store(Facts(SlotState::live, family, size, stays).word(), std::memory_order_release);
   mine->allocations += 1;
   return object;
 }

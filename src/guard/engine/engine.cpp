@@ -5,7 +5,9 @@
 #include <sys/mman.h>
 
 #include <new>
+#include <string_view>
 
+#include "sys/filter.hpp"
 #include "sys/kernel_abi.hpp"
 #include "sys/memory_calls.hpp"
 #include "sys/signal_safe_calls.hpp"
@@ -117,6 +119,14 @@ Result<Done> Engine::begin(const HeapOptions& options) noexcept {
     has_markers_ =
         sys::advise(probe, MADV_GUARD_INSTALL) == 0 && sys::advise(probe, MADV_GUARD_REMOVE) == 0;
   }
+  if (options.hot_bytes != 0 &&
+      (options.strength != Strength::page || options.one_in > 1 ||
+       pages_.mechanism() != Mechanism::userfaultfd || !GuardPages::can_deliver_to_thread()))
+    options_.hot_bytes = 0;  // statistics() tells
+  if (options_.hot_bytes != 0) {
+    if (auto begun = cold_.begin(layout_, options_.hot_bytes); !begun) return begun.error();
+    c_library_.find();
+  }
   // The first chunk comes last: before the first object, too, there are addresses of ours.
   for (auto& next : next_chunk_) next.store(1, std::memory_order_relaxed);
   if (options.quarantine_slots != 0) {
@@ -131,6 +141,8 @@ Result<Done> Engine::begin(const HeapOptions& options) noexcept {
 
 void Engine::end() noexcept {
   delist(number_);
+  stop_thread();
+  cold_.end();
   frames_.end();
   pages_.give_back();
   static_cast<void>(sys::plain_munmap(tables_, tables_bytes_));
@@ -172,6 +184,11 @@ ThreadCache* Engine::new_cache() noexcept {
 }
 
 void Engine::give_back_cache(ThreadCache* cache) noexcept {
+  for (ViewCursor& cursor : cache->views.cursors)
+    while (Extent* const first = cursor.extents) {
+      cursor.extents = first->next;
+      frames_.leave(*first);
+    }
   while (locked_.exchange(true, std::memory_order_acquire)) sys::yield();
   cache->next = unused_;
   unused_ = cache;
@@ -180,10 +197,15 @@ void Engine::give_back_cache(ThreadCache* cache) noexcept {
 
 void Engine::lock_for_fork() noexcept {
   while (locked_.exchange(true, std::memory_order_acquire)) sys::yield();
+  // No object is on its way then.
+  while (cold_.packing.exchange(true, std::memory_order_acquire)) sys::yield();
+  while (cold_.bringing.exchange(true, std::memory_order_acquire)) sys::yield();
   if (options_.strength == Strength::alias) frames_.copy_for_child();
 }
 void Engine::unlock_after_fork() noexcept {
   frames_.forget_copy();
+  cold_.bringing.store(false, std::memory_order_release);
+  cold_.packing.store(false, std::memory_order_release);
   locked_.store(false, std::memory_order_release);
 }
 void Engine::in_child() noexcept {
@@ -192,6 +214,13 @@ void Engine::in_child() noexcept {
   if (ThreadCache* const cache = caches.of_heap[number_])
     cache->thread = static_cast<std::uint32_t>(sys::thread_id());
   unlock_after_fork();
+  // pthread_create() allocates.
+  if (cold_.served.load() && !start_thread()) {
+    constexpr std::string_view kWords =
+        "pagetrap: guard: no thread for a fork()ed child's packed blocks: it cannot go on\n";
+    static_cast<void>(sys::write_all(2, kWords.data(), kWords.size()));
+    sys::end_process(1);
+  }
 }
 
 HeapStatistics Engine::statistics() const noexcept {
@@ -203,8 +232,12 @@ HeapStatistics Engine::statistics() const noexcept {
     releases += cache->releases;
   }
   sum.live_objects = sum.guarded_allocations - releases;
+  sum.reserved = reinterpret_cast<const void*>(layout_.base());
   sum.reserved_bytes = layout_.size_bytes();
   sum.mechanism = pages_.mechanism();
+  sum.hot_bytes = options_.hot_bytes;
+  sum.packed = cold_.packed_ever.load(std::memory_order_relaxed);
+  sum.brought_back = cold_.brought_back.load(std::memory_order_relaxed);
   return sum;
 }
 

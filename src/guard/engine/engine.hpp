@@ -1,6 +1,8 @@
 // Engine: a guard heap. Heap owns one; a preload shim has one in static storage.
 #pragma once
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +10,8 @@
 #include <pagetrap/guard/heap.hpp>
 #include <pagetrap/guard/problem.hpp>
 
+#include "guard/cold/c_library.hpp"
+#include "guard/cold/cold_pages.hpp"
 #include "guard/engine/guard_pages.hpp"
 #include "guard/engine/slot.hpp"
 #include "guard/engine/thread_cache.hpp"
@@ -75,6 +79,7 @@ class Engine {
 
   // alias/alias.cpp
   [[nodiscard]] View& view_of(std::size_t slot) const noexcept;
+  Extent* extent_with_room(ViewCursor& cursor, unsigned unit) noexcept;
   bool open_view(ThreadCache& cache, unsigned unit) noexcept;
   /// A block of a frame that it shares: the slot that sees it, and where it begins there.
   bool take_shared(ThreadCache& cache, std::size_t size, std::size_t& number,
@@ -83,6 +88,19 @@ class Engine {
   void revoke(const Pending* dead, std::size_t count) noexcept;
   void view_lost_one(View& view, std::size_t slot) noexcept;
   void views_in_child() noexcept;
+
+  // cold/packing.cpp
+  void pack_some() noexcept;
+  bool begin_serving() noexcept;
+  bool pack_one(std::size_t number, std::size_t turn) noexcept;
+  bool put_back(PageRange staged, PageRange page) noexcept;
+  [[nodiscard]] PageRange staging_page(std::size_t turn) const noexcept;
+  // cold/serving.cpp
+  bool start_thread() noexcept;
+  void stop_thread() noexcept;
+  void serve() noexcept;
+  void serve_fault(const std::byte* address) noexcept;
+  bool bring_back(const SlotPlace& place, PageRange page) noexcept;
 
   [[nodiscard]] Slot& slot(SizeClass k, std::size_t number) const noexcept PAGETRAP_SIGNAL_SAFE {
     return slots_[layout_.table_index(k, number)];
@@ -131,6 +149,11 @@ class Engine {
   // Pages that were opened after a report.
   std::array<std::atomic<std::byte*>, 64> let_through_{};
   std::atomic<std::size_t> let_through_count_{0};
+
+  ColdPages cold_;
+  CLibrary c_library_;
+  pthread_t thread_{};
+  std::atomic<bool> stopping_{false};
 
   std::size_t number_ = 0;  // among the heaps
   std::uint32_t epoch_ = 0;

@@ -56,7 +56,9 @@ bool GuardPages::reserve_addresses(std::size_t bytes, int protection) noexcept {
 }
 
 bool GuardPages::open_uffd() noexcept {
-  auto opened = sys::open_userfaultfd(UFFD_FEATURE_SIGBUS, false, true);
+  const bool to_thread = to_thread_.load(std::memory_order_relaxed);
+  auto opened =
+      sys::open_userfaultfd(to_thread ? UFFD_FEATURE_POISON : UFFD_FEATURE_SIGBUS, to_thread, true);
   if (!opened) return false;
   int descriptor = ::fcntl(opened->descriptor.get(), F_DUPFD_CLOEXEC, kLowestDescriptor);
   if (descriptor < 0) descriptor = ::fcntl(opened->descriptor.get(), F_DUPFD_CLOEXEC, 3);
@@ -65,10 +67,12 @@ bool GuardPages::open_uffd() noexcept {
   return true;
 }
 
+PageRange GuardPages::small_range() const noexcept {
+  return {reinterpret_cast<std::byte*>(layout_.base()), pages_for(layout_.small_bytes())};
+}
+
 bool GuardPages::register_all() noexcept {
-  const PageRange small{reinterpret_cast<std::byte*>(layout_.base()),
-                        pages_for(layout_.small_bytes())};
-  return sys::uffd_register(descriptor(), small, UFFDIO_REGISTER_MODE_MISSING) == 0;
+  return sys::uffd_register(descriptor(), small_range(), UFFDIO_REGISTER_MODE_MISSING) == 0;
 }
 
 Result<Layout> GuardPages::reserve(Mechanism wanted, std::size_t bytes) noexcept {
@@ -157,11 +161,70 @@ bool GuardPages::reopen(int was) noexcept {
   return done;
 }
 
+bool GuardPages::can_deliver_to_thread() noexcept {
+  int error = 0;
+  const std::uint64_t features = sys::userfaultfd_features(error);
+  if ((features & UFFD_FEATURE_MOVE) == 0) return false;  // 6.8
+  return sys::open_userfaultfd(UFFD_FEATURE_POISON, true, true) ? true : false;
+}
+
+bool GuardPages::deliver_to_thread() noexcept {
+  if (mechanism_ != Mechanism::userfaultfd) return false;
+  while (reopening_.exchange(true, std::memory_order_acquire)) sys::yield();
+  const int before = descriptor();
+  to_thread_.store(true);
+  bool done = open_uffd();
+  if (done) {
+    // RACE between these two calls no page is guarded: a wrong access then is not seen, and its
+    // page stays open. A mapping cannot be registered with two. Other threads' calls fail
+    // meanwhile, and wait for us.
+    static_cast<void>(sys::uffd_unregister(before, small_range()));
+    done = register_all();
+    const int given_up = done ? before : uffd_.exchange(before);
+    if (!done) static_cast<void>(register_all());
+    ::close(given_up);
+  }
+  if (!done) to_thread_.store(false);
+  reopening_.store(false, std::memory_order_release);
+  return done;
+}
+
+bool GuardPages::fill(PageRange page, const void* contents) noexcept {
+  for (int tries = 0; tries < 100; ++tries) {
+    std::size_t done = 0;
+    const int error = sys::uffd_copy(descriptor(), page, contents, 0, done);
+    if (error == 0) return true;
+    // A poisoned one: somebody touched it when it was nobody's.
+    if (error == EEXIST) static_cast<void>(sys::advise(page, MADV_DONTNEED));
+    if (error != EEXIST && error != EAGAIN) return false;
+  }
+  return false;
+}
+
+void GuardPages::zero(PageRange page) noexcept {
+  std::size_t done = 0;
+  if (sys::uffd_zero(descriptor(), page, done) != 0) wake(page);
+}
+
+void GuardPages::poison(PageRange page) noexcept {
+  if (sys::uffd_poison(descriptor(), page) != 0) wake(page);
+}
+
+void GuardPages::wake(PageRange page) noexcept {
+  // Refused: nobody waits any more.
+  static_cast<void>(sys::uffd_wake(descriptor(), page));
+}
+
 bool GuardPages::copy_zeroes(PageRange page) noexcept {
   for (int tries = 0; tries < 100; ++tries) {
     std::size_t done = 0;
     const int uffd = descriptor();
     const int error = sys::uffd_copy(uffd, page, zeroes_, 0, done);
+    if (error == EEXIST && to_thread_.load(std::memory_order_relaxed)) {
+      // Poisoned by a wrong access, before it was anybody's.
+      static_cast<void>(sys::advise(page, MADV_DONTNEED));
+      continue;
+    }
     if (error == 0 || error == EEXIST) return true;
     if (lost(error) ? !reopen(uffd) : error != EAGAIN) return false;
   }
@@ -232,6 +295,8 @@ void GuardPages::close_large(PageRange pages) noexcept {
 bool GuardPages::let_through(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE {
   std::size_t done = 0;
   if (mechanism_ == Mechanism::userfaultfd) {
+    if (to_thread_.load(std::memory_order_relaxed))
+      static_cast<void>(sys::advise(page, MADV_DONTNEED));  // its poison
     const int error = sys::uffd_zero(uffd_.load(std::memory_order_relaxed), page, done);
     if (error != 0 && error != EEXIST && error != ENOENT) return false;
   } else if (mechanism_ == Mechanism::markers && sys::advise(page, MADV_GUARD_REMOVE) != 0) {

@@ -47,6 +47,17 @@ class GuardPages {
   /// After a report: lets the access to `page` go on. Signal-safe.
   bool let_through(PageRange page) noexcept PAGETRAP_SIGNAL_SAFE;
   void close_again(PageRange page) noexcept;
+  /// Faults come to a thread that reads descriptor(), those of system calls too, and no longer as
+  /// SIGBUS. False: the kernel does not have that for us, and nothing has changed.
+  bool deliver_to_thread() noexcept;
+  [[nodiscard]] static bool can_deliver_to_thread() noexcept;
+  /// For that thread. A page that is there already is as it should be.
+  bool fill(PageRange page, const void* contents) noexcept;
+  void zero(PageRange page) noexcept;
+  /// An access to it is a SIGBUS.
+  void poison(PageRange page) noexcept;
+  void wake(PageRange page) noexcept;
+
   /// In a fork()ed child: guards that were missing pages are armed again.
   void in_child() noexcept;
   /// The descriptor that must stay open, or -1.
@@ -55,6 +66,7 @@ class GuardPages {
  private:
   bool reserve_addresses(std::size_t bytes, int protection) noexcept;
   bool open_uffd() noexcept;
+  [[nodiscard]] PageRange small_range() const noexcept;
   bool register_all() noexcept;
   /// Somebody closed our descriptor. False: it cannot be had again.
   bool reopen(int lost) noexcept;
@@ -68,6 +80,7 @@ class GuardPages {
   Mechanism mechanism_ = Mechanism::best;
   std::atomic<int> uffd_{-1};
   std::atomic<bool> reopening_{false};
+  std::atomic<bool> to_thread_{false};
   std::atomic<int> mappings_{0};  // of the kernel's, more or less, that we made
   int most_mappings_ = 0;
 };

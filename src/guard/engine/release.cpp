@@ -122,6 +122,8 @@ void Engine::release(void* block, Family family, std::size_t size, const void* f
   known.freed_by = mine != nullptr ? mine->thread : 0;
   if (mine != nullptr) mine->releases += 1;
 
+  const bool may_be_cold = place.size_class == 1 && cold_.on();
+  const Packed copy = may_be_cold ? cold_.claim(place.number) : kHot;
   const PageRange pages = pages_of(place.start, known.offset, facts.size());
   auto* const object = static_cast<std::byte*>(block);
   const auto find = [&](Problem problem, const void* address) {
@@ -135,15 +137,25 @@ void Engine::release(void* block, Family family, std::size_t size, const void* f
     finding.freed_at = 0;
     tell(finding, frame);
   };
-  if (const std::byte* const changed = damaged_canary(
-          object, facts.size(), surroundings(place.size_class, object, pages, facts.size())))
-    find(Problem::overwritten, changed);
+  // A copy was made of it when its known bytes were as they should be.
+  const std::byte* const changed =
+      copy != kHot ? nullptr
+                   : damaged_canary(object, facts.size(),
+                                    surroundings(place.size_class, object, pages, facts.size()));
+  if (changed != nullptr) find(Problem::overwritten, changed);
   if (family != facts.family()) {
     find(Problem::wrong_function, block);
   } else if (size != engine::kUnknownSize && size != facts.size()) {
     find(Problem::wrong_size, block);
   }
-  close_slot(mine, place, pages);
+  if (copy != kHot) {
+    cold_.store.drop(copy, facts.size());  // its page is closed already
+    slot_died(place.size_class, place.start);
+  } else {
+    if (may_be_cold && !facts.stays()) cold_.became_less(place.number);
+    close_slot(mine, place, pages);
+  }
+  if (may_be_cold) cold_.word(place.number).store(kHot, std::memory_order_release);
 }
 
 void* Engine::reallocate(void* block, std::size_t size, const void* frame) noexcept {

@@ -18,11 +18,15 @@ class Facts {
  public:
   constexpr Facts() = default;
   constexpr explicit Facts(std::uint64_t word) noexcept : word_(word) {}
-  constexpr Facts(SlotState state, Family family, std::size_t size) noexcept
-      : word_(static_cast<std::uint64_t>(state) | static_cast<std::uint64_t>(family) << 4 |
-              static_cast<std::uint64_t>(size) << 8) {}
+  constexpr Facts(SlotState state, Family family, std::size_t size, bool stays = false) noexcept
+      : word_(static_cast<std::uint64_t>(state) | (stays ? kStays : 0) |
+              static_cast<std::uint64_t>(family) << 4 | static_cast<std::uint64_t>(size) << 8) {}
   [[nodiscard]] constexpr SlotState state() const noexcept PAGETRAP_SIGNAL_SAFE {
-    return static_cast<SlotState>(word_ & 15);
+    return static_cast<SlotState>(word_ & 7);
+  }
+  /// It is never packed away (cold/).
+  [[nodiscard]] constexpr bool stays() const noexcept PAGETRAP_SIGNAL_SAFE {
+    return (word_ & kStays) != 0;
   }
   [[nodiscard]] constexpr Family family() const noexcept PAGETRAP_SIGNAL_SAFE {
     return static_cast<Family>((word_ >> 4) & 15);
@@ -33,6 +37,7 @@ class Facts {
   [[nodiscard]] constexpr std::uint64_t word() const noexcept PAGETRAP_SIGNAL_SAFE { return word_; }
 
  private:
+  static constexpr std::uint64_t kStays = 8;
   std::uint64_t word_ = 0;
 };
 

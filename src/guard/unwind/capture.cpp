@@ -1,6 +1,7 @@
 #include "guard/unwind/capture.hpp"
 
 #include <cstring>
+#include <span>
 
 namespace pagetrap {
 inline namespace v0 {
@@ -17,13 +18,13 @@ bool holds(std::uintptr_t address, std::uintptr_t word) noexcept {
   return found == word;
 }
 
-/// Whether the walk from frame `from` on would read what it read. (A return address that is still
-/// there is not enough: it may be left over from a frame that lay a little higher.)
-bool unchanged(const LastWalk::Frames& met, std::size_t from, std::uintptr_t top) noexcept {
-  for (std::size_t i = from + 1; i < met.count; ++i) {
-    const LastWalk::Frame& frame = met.frame[i];
+/// Whether a walk from the last of `frames` on would read what it read. (A return address that is
+/// still there is not enough: it may be left over from a frame that lay a little higher.)
+bool unchanged(std::span<const LastWalk::Frame> frames, std::uintptr_t top) noexcept {
+  for (std::size_t i = frames.size() - 1; i-- > 0;) {
+    const LastWalk::Frame& frame = frames[i];
     // Not on another stack, from which a signal came to this one.
-    if (frame.at.sp <= met.frame[i - 1].at.sp || frame.at.sp > top) return false;
+    if (frame.at.sp <= frames[i + 1].at.sp || frame.at.sp > top) return false;
     if (!holds(frame.at.sp - 8, frame.at.pc) ||
         (frame.bp_read_at != 0 && !holds(frame.bp_read_at, frame.at.bp)) ||
         (frame.sp_read_at != 0 && !holds(frame.sp_read_at, frame.at.sp)))
@@ -32,56 +33,94 @@ bool unchanged(const LastWalk::Frames& met, std::size_t from, std::uintptr_t top
   return true;
 }
 
-// Wide and well mixed, since two stacks of one hash would be one to known stacks. Two lanes, that
-// do not wait for each other.
-std::uint64_t hash_of(const LastWalk::Frames& met) noexcept {
-  constexpr std::uint64_t kFactor = 0x9e3779b97f4a7c15U;
-  std::array<std::uint64_t, 2> lanes{met.count, kFactor};
-  for (std::size_t i = 0; i < met.count; ++i) {
-    std::uint64_t& lane = lanes[i % 2];
-    lane = (lane ^ met.frame[i].at.pc) * kFactor;
-    lane ^= lane >> 29;
+// The hash of a stack is a polynomial over its frames, so that of any 16 of them follows from two
+// sums. Each frame is mixed well before, or permutations of a stack would have one hash.
+constexpr std::uint64_t kBase = 0xd6e8feb86659fd93U;
+
+constexpr auto kPowers = [] {
+  std::array<std::uint64_t, kKeptFrames + 1> powers{1};
+  for (std::size_t i = 1; i < powers.size(); ++i) powers[i] = powers[i - 1] * kBase;
+  return powers;
+}();
+
+std::uint64_t mixed(std::uint64_t word) noexcept {
+  word *= 0x9e3779b97f4a7c15U;
+  word = (word ^ word >> 32) * 0xbf58476d1ce4e5b9U;
+  return word ^ word >> 29;
+}
+
+/// Of the innermost frames, kKeptFrames at most.
+std::span<const LastWalk::Frame> kept_of(const LastWalk& last) noexcept {
+  const std::span<const LastWalk::Frame> all(last.frames.data(), last.count);
+  return last.count > kKeptFrames ? all.last(kKeptFrames) : all;
+}
+
+std::uint64_t hash_of(const LastWalk& last) noexcept {
+  std::uint64_t hash = last.frames[last.count - 1].sum;
+  if (last.count > kKeptFrames) {
+    hash -= last.frames[last.count - 1 - kKeptFrames].sum * kPowers[kKeptFrames];
+  } else {
+    hash -= last.sum_outside * kPowers[last.count];
   }
-  const std::uint64_t whole = (lanes[0] ^ lanes[1] << 32 ^ lanes[1] >> 32) * kFactor;
-  return whole ^ whole >> 32;
+  return mixed(hash + last.count * (last.count < kKeptFrames ? 1 : 0));
+}
+
+/// The walk goes on in `last` from `depth` frames that are as they were.
+void push(LastWalk& last, std::size_t depth, std::span<const LastWalk::Frame> inner) noexcept {
+  if (depth + inner.size() > LastWalk::kRoom) {
+    // What is outside of what is kept goes.
+    const std::size_t gone = depth + inner.size() - kKeptFrames;
+    last.sum_outside = last.frames[gone - 1].sum;
+    last.whole = false;
+    std::memmove(last.frames.data(), last.frames.data() + gone,
+                 (depth - gone) * sizeof(LastWalk::Frame));
+    depth -= gone;
+  }
+  last.count = depth;
+  std::uint64_t sum = depth == 0 ? last.sum_outside : last.frames[depth - 1].sum;
+  for (std::size_t i = inner.size(); i-- > 0;) {
+    sum = sum * kBase + mixed(inner[i].at.pc);
+    last.frames[last.count] = inner[i];
+    last.frames[last.count++].sum = sum;
+  }
 }
 
 }  // namespace
 
 std::uint32_t capture(const void* frame, LastWalk& last, KnownStacks& known) noexcept {
-  const LastWalk::Frames& before = last.walks[last.last];
-  LastWalk::Frames& now = last.walks[1 - last.last];
   Walk walk(caller_of(frame), false);
-  now.count = 0;
-  std::size_t old = 0;
-  bool may_join = walk.is_own_stack();
   if (walk.at.pc == 0) return 0;
-  do {
-    if (may_join) {
-      while (old < before.count && before.frame[old].at.sp < walk.at.sp) ++old;
-      if (old < before.count && same(before.frame[old].at, walk.at)) {
-        may_join = unchanged(before, old, walk.top());
-        if (may_join) {
-          if (now.count == 0 && old == 0) return last.stack;
-          while (old < before.count && now.count < kKeptFrames)
-            now.frame[now.count++] = before.frame[old++];
-          if (now.count == kKeptFrames || before.count < kKeptFrames) break;
-          walk.at = now.frame[now.count - 1].at;  // and on from there, by rules
-          may_join = false;
-          continue;
-        }
+  std::size_t count = 0;
+  std::size_t depth = walk.is_own_stack() ? last.count : 0;
+  for (;;) {
+    while (depth != 0 && last.frames[depth - 1].at.sp < walk.at.sp) --depth;
+    if (depth != 0 && same(last.frames[depth - 1].at, walk.at)) {
+      const std::size_t needed = kKeptFrames - count;
+      const std::size_t used = depth < needed ? depth : needed;
+      if ((depth >= needed || last.whole) &&
+          unchanged(std::span(last.frames).first(depth).last(used), walk.top())) {
+        if (count == 0 && depth == last.count) return last.stack;
+        break;
       }
+      depth = 0;
     }
-    now.frame[now.count++] = {walk.at, walk.bp_read_at, walk.sp_read_at};
-  } while (now.count < kKeptFrames && walk.to_caller());
-  last.last = 1 - last.last;
+    last.inner[count++] = {walk.at, walk.bp_read_at, walk.sp_read_at};
+    const bool ended = count < kKeptFrames && !walk.to_caller();
+    if (!ended && count < kKeptFrames) continue;
+    depth = 0;
+    last.whole = ended;
+    last.sum_outside = 0;
+    break;
+  }
+  push(last, depth, {last.inner.data(), count});
 
-  const std::uint64_t hash = hash_of(now);
+  const std::uint64_t hash = hash_of(last);
   KnownStacks::Entry& entry = known.entries[hash % known.entries.size()];
   if (entry.hash != hash || entry.stack == 0) {
     std::array<std::uintptr_t, kKeptFrames> frames;
-    for (std::size_t i = 0; i < now.count; ++i) frames[i] = now.frame[i].at.pc;
-    entry = {hash, remember_stack(frames.data(), now.count, hash)};
+    const std::span<const LastWalk::Frame> kept = kept_of(last);
+    for (std::size_t i = 0; i < kept.size(); ++i) frames[i] = kept[kept.size() - 1 - i].at.pc;
+    entry = {hash, remember_stack(frames.data(), kept.size(), hash)};
   }
   last.stack = entry.stack;
   return entry.stack;

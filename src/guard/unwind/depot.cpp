@@ -17,8 +17,8 @@ constexpr std::size_t kBuckets = std::size_t{1} << 18;
 constexpr std::size_t kWords = std::size_t{1} << 30;  // 8 GiB of addresses
 constexpr std::size_t kFewestWords = std::size_t{1} << 20;
 
-// A stack: word 0 has the next one of its bucket (32 bits), its hash (24) and its length (8); the
-// frames follow. Its number is the index of word 0.
+// A stack: word 0 has the next one of its bucket (32 bits) and its length, word 1 its hash, by
+// which it is known again; the frames follow. Its number is the index of word 0.
 struct Depot {
   std::atomic<std::uint32_t>* buckets = nullptr;
   std::uint64_t* words = nullptr;
@@ -49,17 +49,10 @@ bool make() noexcept {
   return false;
 }
 
-constexpr std::uint64_t header(std::uint32_t next, std::uint32_t hash, std::size_t count) noexcept {
-  return next | std::uint64_t{hash & 0xffffff} << 32 | static_cast<std::uint64_t>(count) << 56;
-}
-
-std::uint32_t search(std::uint32_t from, std::uint32_t hash, const std::uintptr_t* frames,
-                     std::size_t count) noexcept {
+std::uint32_t search(std::uint32_t from, std::uint64_t hash) noexcept {
   while (from != 0) {
     const std::uint64_t* const stack = depot.words + from;
-    if (stack[0] >> 32 == header(0, hash, count) >> 32 &&
-        std::memcmp(stack + 1, frames, count * 8) == 0)
-      return from;
+    if (stack[1] == hash) return from;
     from = static_cast<std::uint32_t>(stack[0]);
   }
   return 0;
@@ -68,22 +61,23 @@ std::uint32_t search(std::uint32_t from, std::uint32_t hash, const std::uintptr_
 }  // namespace
 
 std::uint32_t remember_stack(const std::uintptr_t* frames, std::size_t count,
-                             std::uint64_t whole) noexcept {
+                             std::uint64_t hash) noexcept {
   if (state.load(std::memory_order_acquire) != 2 && !make()) return 0;
-  const auto hash = static_cast<std::uint32_t>(whole >> 40);
-  std::atomic<std::uint32_t>& bucket = depot.buckets[whole % kBuckets];
+  std::atomic<std::uint32_t>& bucket = depot.buckets[hash % kBuckets];
   std::uint32_t first = bucket.load(std::memory_order_acquire);
-  if (const std::uint32_t known = search(first, hash, frames, count)) return known;
-  const std::size_t at = used.fetch_add(count + 1, std::memory_order_relaxed);
-  if (at + count + 1 > depot.size) {
-    used.fetch_sub(count + 1, std::memory_order_relaxed);
+  if (const std::uint32_t known = search(first, hash)) return known;
+  const std::size_t size = count + 2;
+  const std::size_t at = used.fetch_add(size, std::memory_order_relaxed);
+  if (at + size > depot.size) {
+    used.fetch_sub(size, std::memory_order_relaxed);
     return 0;
   }
   std::uint64_t* const stack = depot.words + at;
-  std::memcpy(stack + 1, frames, count * 8);
+  stack[1] = hash;
+  std::memcpy(stack + 2, frames, count * 8);
   // RACE two threads put in the same stack: it is there twice, under two numbers.
   do {
-    stack[0] = header(first, hash, count);
+    stack[0] = first | static_cast<std::uint64_t>(count) << 32;
   } while (!bucket.compare_exchange_weak(first, static_cast<std::uint32_t>(at),
                                          std::memory_order_release));
   return static_cast<std::uint32_t>(at);
@@ -93,8 +87,8 @@ Frames recall_stack(std::uint32_t number) noexcept PAGETRAP_SIGNAL_SAFE {
   Frames frames;
   if (number == 0 || state.load(std::memory_order_acquire) != 2) return frames;
   const std::uint64_t* const stack = depot.words + number;
-  frames.count = stack[0] >> 56;
-  std::memcpy(frames.addresses.data(), stack + 1, frames.count * 8);
+  frames.count = stack[0] >> 32;
+  std::memcpy(frames.addresses.data(), stack + 2, frames.count * 8);
   return frames;
 }
 

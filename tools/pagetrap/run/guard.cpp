@@ -39,6 +39,11 @@ int run_guard(const RunRequest& request) {
   if (!guard.side.empty()) set("PAGETRAP_GUARD_SIDE", guard.side);
   if (!guard.mechanism.empty()) set("PAGETRAP_GUARD_MECHANISM", guard.mechanism);
   if (!guard.revoke.empty()) set("PAGETRAP_GUARD_REVOKE", guard.revoke);
+  if (!guard.hot.empty()) {
+    const auto bytes = parse_size(guard.hot);
+    if (!bytes || *bytes == 0) return usage("run: --guard-hot must be a size, as 64M");
+    set("PAGETRAP_GUARD_HOT", std::to_string(*bytes));
+  }
   struct Number {
     const char* option;
     const char* variable;

@@ -18,6 +18,8 @@ class Real<R(A...)> {
   constexpr explicit Real(const char* name, const char* version = nullptr) noexcept
       : name_(name), version_(version) {}
   R operator()(A... arguments) { return find()(arguments...); }
+  /// Null: it has not been looked up.
+  [[nodiscard]] R (*known() const)(A...) { return found_.load(std::memory_order_relaxed); }
   [[nodiscard]] R (*find())(A...) {
     using Pointer = R (*)(A...);
     if (const auto known = found_.load(std::memory_order_relaxed)) return known;

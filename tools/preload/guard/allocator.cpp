@@ -18,12 +18,11 @@ using pagetrap::guard::Family;
 namespace {
 
 void* allocate(std::size_t size, std::size_t alignment, const void* frame) noexcept {
+  if (passes_by()) return alignment <= 16 ? own::malloc(size) : own::allocate(alignment, size);
   Engine* const guards = heap();
   void* block = nullptr;
   if (guards == nullptr) {
     block = own::allocate(alignment, size);
-  } else if (passes_by()) {
-    return alignment <= 16 ? own::malloc(size) : own::allocate(alignment, size);
   } else {
     block = engine::allocate(*guards, size, alignment, Family::malloc, frame);
   }
@@ -33,6 +32,7 @@ void* allocate(std::size_t size, std::size_t alignment, const void* frame) noexc
 
 void release(void* block, const void* frame) noexcept {
   if (block == nullptr) return;
+  if (passed_by(block)) return own::release(block);
   Engine* const guards = heap();
   const int saved = errno;  // as glibc since 2.33
   if (is_first_memory(block)) return;
@@ -45,6 +45,7 @@ void release(void* block, const void* frame) noexcept {
 }
 
 void* resize(void* block, std::size_t size, const void* frame) noexcept {
+  if (passed_by(block) && block != nullptr) return own::realloc(block, size);
   Engine* const guards = heap();
   if (block == nullptr) return allocate(size, 1, frame);
   if (guards == nullptr || is_first_memory(block) || (sampling && !engine::owns(*guards, block)))
@@ -74,8 +75,9 @@ PAGETRAP_EXPORT void* calloc(size_t count, size_t size) noexcept {
     errno = ENOMEM;
     return nullptr;
   }
+  if (passes_by()) return own::calloc(count, size);
   Engine* const guards = heap();
-  if (guards == nullptr || passes_by()) return own::calloc(count, size);
+  if (guards == nullptr) return own::calloc(count, size);
   void* const block = engine::allocate_zeroed(*guards, whole, __builtin_frame_address(0));
   if (block == nullptr) errno = ENOMEM;
   return block;

@@ -19,6 +19,9 @@ namespace pagetrap::preload {
 constinit std::atomic<guard::Engine*> the_heap{nullptr};
 constinit bool sampling = false;
 constinit thread_local std::uint32_t until_sampled = 0;
+constinit std::uintptr_t guarded_begin = 0;
+constinit std::size_t guarded_size = 0;
+alignas(16) constinit std::array<std::byte, kFirstMemory> first{};
 
 namespace {
 
@@ -59,7 +62,14 @@ void make() noexcept {
       say(
           line.text("pagetrap: guard: neither userfaultfd nor guard markers here: PROT_NONE, and "
                     "beyond a quarter of vm.max_map_count objects are not guarded\n"));
-    } else if (facts.reserved_bytes < settings.heap.reservation_bytes) {
+    }
+    if (facts.hot_bytes != settings.heap.hot_bytes) {
+      SignalSafeText line;
+      say(line.text(
+          "pagetrap: guard: page instead of page+cold: no userfaultfd for faults in system "
+          "calls here (see `pagetrap doctor`), or before Linux 6.8\n"));
+    }
+    if (facts.reserved_bytes < settings.heap.reservation_bytes) {
       SignalSafeText line;
       say(line.text("pagetrap: guard: only ")
               .unsigned_decimal(facts.reserved_bytes >> 30)
@@ -69,6 +79,8 @@ void make() noexcept {
     }
     guard::report_stack_overflows();
     use_first_alternate_stack();
+    guarded_begin = reinterpret_cast<std::uintptr_t>(facts.reserved);
+    guarded_size = facts.reserved_bytes;
     the_heap.store(*made, std::memory_order_release);
     state.store(State::there, std::memory_order_release);
   } else {
@@ -98,13 +110,16 @@ void make() noexcept {
           .text(" not; ")
           .unsigned_decimal(facts.live_objects)
           .text(" live; ")
+          .unsigned_decimal(facts.packed)
+          .text(" packed, ")
+          .unsigned_decimal(facts.brought_back)
+          .text(" brought back; ")
           .unsigned_decimal(guard::reports())
           .text(" reports\n"));
 }
 
 // --- before there is a heap ------------------------------------------------------------------
 
-alignas(16) constinit std::array<std::byte, 64 * 1024> first{};
 constinit std::atomic<std::size_t> first_used{0};
 
 }  // namespace
@@ -150,11 +165,6 @@ void* first_memory(std::size_t alignment, std::size_t size) noexcept {
   start = (start + alignment - 1) & ~(alignment - 1);
   new (reinterpret_cast<void*>(start - 16)) std::size_t(size);
   return reinterpret_cast<void*>(start);
-}
-
-bool is_first_memory(const void* block) noexcept {
-  return reinterpret_cast<std::uintptr_t>(block) - reinterpret_cast<std::uintptr_t>(first.data()) <
-         first.size();
 }
 
 std::size_t first_memory_size(const void* block) noexcept {

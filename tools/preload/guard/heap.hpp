@@ -1,6 +1,7 @@
 // The process's one guard heap, made by the first allocation, whoever asks for it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +19,12 @@ bool checks_families() noexcept;
 
 /// For allocations inside of making the heap, or of looking up the program's own malloc.
 void* first_memory(std::size_t alignment, std::size_t size) noexcept;
-bool is_first_memory(const void* block) noexcept;
+inline constexpr std::size_t kFirstMemory = 64 * 1024;
+extern constinit std::array<std::byte, kFirstMemory> first;
+inline bool is_first_memory(const void* block) noexcept {
+  return reinterpret_cast<std::uintptr_t>(block) - reinterpret_cast<std::uintptr_t>(first.data()) <
+         first.size();
+}
 std::size_t first_memory_size(const void* block) noexcept;
 
 /// The program's own functions: the next definitions after ours.
@@ -42,6 +48,14 @@ inline bool passes_by() noexcept {
     return true;
   }
   return !is_sample();
+}
+/// Sampling: addresses of blocks that are guarded. Beginning and size.
+extern constinit std::uintptr_t guarded_begin;
+extern constinit std::size_t guarded_size;
+/// Whether `block` is the program's own malloc's, told without asking the heap.
+inline bool passed_by(const void* block) noexcept {
+  return sampling && reinterpret_cast<std::uintptr_t>(block) - guarded_begin >= guarded_size &&
+         !is_first_memory(block);
 }
 
 }  // namespace pagetrap::preload

@@ -41,6 +41,7 @@ std::size_t number(std::align_val_t alignment) noexcept {
 
 void give_back(void* block, std::size_t size, Family family, const void* frame) noexcept {
   if (block == nullptr || is_first_memory(block)) return;
+  if (passed_by(block)) return own::release(block);
   Engine* const guards = heap();
   if (guards == nullptr || (sampling && !engine::owns(*guards, block))) {
     own::release(block);

@@ -19,6 +19,8 @@ constinit thread_local bool looking = false;
 
 template <class Function, class Work, class Else>
 auto with(Function& function, Work work, Else otherwise) noexcept {
+  if (function.known() != nullptr) [[likely]]
+    return work();
   if (looking) return otherwise();
   looking = true;
   const bool found = function.find() != nullptr;

@@ -39,9 +39,14 @@ bool choose(const Named<Value> (&choices)[N], std::string_view text, Value& chos
 }
 
 constexpr std::size_t kSampledSlots = std::size_t{1} << 20;
+constexpr std::size_t kHotBytes = std::size_t{64} << 20;
 
 bool strength(std::string_view text, guard::HeapOptions& heap) noexcept {
   if (text == "page") return true;
+  if (text == "page+cold") {
+    heap.hot_bytes = kHotBytes;
+    return true;
+  }
   if (text == "alias") {
     heap.strength = guard::Strength::alias;
     return true;
@@ -85,6 +90,7 @@ bool set(std::string_view name, const char* value, Settings& settings) noexcept 
     settings.heap.least_alignment = count;
     return count == 1 || count == 2 || count == 4 || count == 8 || count == 16;
   }
+  if (name == "_HOT" && settings.heap.hot_bytes != 0) settings.heap.hot_bytes = count;
   if (name == "_RATE") settings.heap.one_in = static_cast<std::uint32_t>(count);
   if (name == "_CANARY") settings.heap.canary_bytes = count;
   if (name == "_REPORTS") settings.report.most_reports = static_cast<unsigned>(count);

@@ -136,8 +136,9 @@ std::string found_by(const Server& server, const Words& options) {
 }
 
 void show_strengths(const Server& server, const TourPace& pace) {
-  const std::array<Strength, 4> strengths{{
+  const std::array<Strength, 5> strengths{{
       {"page", {"--guard=page"}},
+      {"page+cold", {"--guard=page+cold"}},
       {"alias", {"--guard=alias"}},
       {"alias, lazy", {"--guard=alias", "--guard-revoke", "lazy"}},
       {"sample, 1 in 1000", {"--guard=sample"}},
