@@ -55,21 +55,22 @@ double peak_bytes(const Words& words, bool grouped, Report& report) {
     const rivals::MemoryGroup group(kUnlimited);
     report.check(group.there(), "a control group less than before");
     const Finished finished = run_to_end(words, report, [&] { return group.join(); });
-    report.check(finished.status == 0, words.back() + " failed");
+    require_success(finished, words, report);
     return static_cast<double>(group.peak_bytes());
   }
   ProportionalPeak peak;
   const Finished finished =
       run_to_end(words, report, {}, [&](pid_t process) { peak.watch(process); });
-  report.check(finished.status == 0, words.back() + " failed");
+  require_success(finished, words, report);
   return peak.bytes();
 }
 
 /// A program that takes less than is allowed on top counts as taking what glibc's does, and not as
 /// nothing.
-void measure_memory(const Words& options, double allowed_bytes, const Effort& effort,
+void measure_memory(const Words& options, double allowed_bytes, double share, const Effort& effort,
                     Report& report) {
-  const ProgramSet set(1, report);
+  const ProgramSet set(share, report);
+  report.parameter("share_of_work", share);
   const bool grouped = rivals::MemoryGroup(kUnlimited).there();
   report.parameter("measure", grouped ? "peak of a memory control group"
                                       : "largest Pss and page tables seen, every 2 ms");
@@ -91,15 +92,16 @@ void measure_memory(const Words& options, double allowed_bytes, const Effort& ef
 }
 
 void measure_alias(const Effort& effort, Report& report) {
-  measure_memory({"--guard=alias"}, 8e6, effort, report);
+  measure_memory({"--guard=alias"}, 8e6, 1, effort, report);
 }
 
 void measure_page_cold(const Effort& effort, Report& report) {
   // Less than by default, so that these programs have blocks to pack.
-  const Words options{"--guard=page+cold", "--guard-hot", "16M"};
+  const std::size_t hot = effort.quick ? 4_MiB : 16_MiB;
+  const Words options{"--guard=page+cold", "--guard-hot", std::to_string(hot)};
   if (run_to_end(under_guard(options, {"/bin/true"}), report).status != 0)
     report.skip("this command has no strength page+cold");
-  measure_memory(options, static_cast<double>(16_MiB), effort, report);
+  measure_memory(options, static_cast<double>(hot), effort.quick ? 0.25 : 1, effort, report);
 }
 
 }  // namespace
@@ -117,7 +119,7 @@ void add_guarded_memory(Questions& questions) {
                          .scheduling = Scheduling::fair_group});
   };
   add("guard.alias.memory", "alias, less 8 MB", 1.5, measure_alias);
-  add("guard.pagecold.memory", "page+cold, less 16 MiB", 2.0, measure_page_cold);
+  add("guard.pagecold.memory", "page+cold, less what is hot", 2.0, measure_page_cold);
 }
 
 }  // namespace pagetrap::bench

@@ -100,6 +100,13 @@ Finished run_to_end(const Words& words, Report& report, const std::function<bool
           nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime)};
 }
 
+void require_success(const Finished& finished, const Words& words, Report& report) {
+  if (finished.status == 0) return;
+  std::string all;
+  for (const std::string& word : words) all += word + " ";
+  report.fail("status " + std::to_string(finished.status) + " of " + all);
+}
+
 Words under_guard(const Words& options, const Words& words) {
   Words all{own_command(), "run"};
   all.insert(all.end(), options.begin(), options.end());

@@ -45,6 +45,9 @@ struct Finished {
 Finished run_to_end(const Words& words, Report& report, const std::function<bool()>& before = {},
                     const std::function<void(pid_t)>& meanwhile = {});
 
+/// Fails the row, with its words and status, unless it ended as it should.
+void require_success(const Finished& finished, const Words& words, Report& report);
+
 /// `pagetrap run OPTIONS -- WORDS`.
 Words under_guard(const Words& options, const Words& words);
 

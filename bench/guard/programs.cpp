@@ -19,7 +19,7 @@ namespace {
 
 double cpu_ns(const Words& words, Report& report, const std::function<bool()>& before = {}) {
   const Finished finished = run_to_end(words, report, before);
-  report.check(finished.status == 0, words.back() + " failed");
+  require_success(finished, words, report);
   return finished.cpu_ns;
 }
 

@@ -31,6 +31,8 @@ struct Both {
   const int count = ::backtrace(found.data(), static_cast<int>(found.size()));
   for (int i = 1; i < count; ++i)
     both.theirs.push_back(reinterpret_cast<std::uintptr_t>(found[static_cast<std::size_t>(i)]));
+  // A sanitizer's backtrace() is a frame more.
+  if (SANITIZED != 0 && !both.theirs.empty()) both.theirs.erase(both.theirs.begin());
   return both;
 }
 
