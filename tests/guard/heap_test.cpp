@@ -176,6 +176,19 @@ TEST_P(Heaps, AnEmptyBlockIsItsOwnAndCannotBeRead) {
   heap.release(second);
 }
 
+// Its own page is the one before it, which must not be another slot's.
+TEST_P(Heaps, AnEmptyBlockMayBeAlignedToMoreThanAPage) {
+  Heap heap = make();
+  for (int i = 0; i < 300; ++i) {
+    void* const block = heap.allocate(0, 16384);
+    ASSERT_EQ(reinterpret_cast<std::uintptr_t>(block) % 16384, 0U);
+    void* const other = heap.allocate(16384, 16384);
+    std::memset(other, 1, 16384);
+    heap.release(block);
+    heap.release(other);
+  }
+}
+
 TEST_P(Heaps, AChildHasItsOwnCopy) {
   Heap heap = make();
   auto* const shared = static_cast<char*>(heap.allocate(100));

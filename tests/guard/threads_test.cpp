@@ -14,7 +14,7 @@ using testing::HasSubstr;
 
 constexpr int kReported = 66;
 
-std::string program() { return THREADS; }
+std::string program() { return PAGETRAP_GUARD_THREADS; }
 
 class Overflows : public testing::TestWithParam<const char*> {};
 

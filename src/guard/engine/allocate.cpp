@@ -97,6 +97,7 @@ void* Engine::allocate(std::size_t size, std::size_t alignment, Family family, b
     // Where it is free.
   } else if (spread) {
     offset = ((start + alignment - 1) & ~(alignment - 1)) - start;
+    if (size == 0 && offset == 0) offset = alignment;  // the page before it is its own
   } else if (size == 0 || !left) {
     offset = down((room << page_shift()) - size, alignment);
   }

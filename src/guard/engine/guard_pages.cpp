@@ -55,31 +55,38 @@ bool GuardPages::reserve_addresses(std::size_t bytes, int protection) noexcept {
   return true;
 }
 
-bool GuardPages::open_uffd() noexcept {
+int GuardPages::open_uffd() const noexcept {
   const bool to_thread = to_thread_.load(std::memory_order_relaxed);
   auto opened =
       sys::open_userfaultfd(to_thread ? UFFD_FEATURE_POISON : UFFD_FEATURE_SIGBUS, to_thread, true);
-  if (!opened) return false;
+  if (!opened) return -1;
   int descriptor = ::fcntl(opened->descriptor.get(), F_DUPFD_CLOEXEC, kLowestDescriptor);
   if (descriptor < 0) descriptor = ::fcntl(opened->descriptor.get(), F_DUPFD_CLOEXEC, 3);
-  if (descriptor < 0) return false;
-  uffd_.store(descriptor, std::memory_order_release);
-  return true;
+  return descriptor;
 }
 
 PageRange GuardPages::small_range() const noexcept {
   return {reinterpret_cast<std::byte*>(layout_.base()), pages_for(layout_.small_bytes())};
 }
 
-bool GuardPages::register_all() noexcept {
-  return sys::uffd_register(descriptor(), small_range(), UFFDIO_REGISTER_MODE_MISSING) == 0;
+// RACE others use the new one as soon as it is stored: not before all is registered with it.
+bool GuardPages::use(int opened) noexcept {
+  if (opened < 0) return false;
+  if (sys::uffd_register(opened, small_range(), UFFDIO_REGISTER_MODE_MISSING) != 0) {
+    ::close(opened);
+    return false;
+  }
+  uffd_.store(opened, std::memory_order_release);
+  return true;
 }
 
 Result<Layout> GuardPages::reserve(Mechanism wanted, std::size_t bytes) noexcept {
   most_mappings_ = static_cast<int>(max_map_count() / 2);
   mechanism_ = wanted;
+  int opened = -1;
   if (wanted == Mechanism::best || wanted == Mechanism::userfaultfd) {
-    if (open_uffd()) {
+    opened = open_uffd();
+    if (opened >= 0) {
       mechanism_ = Mechanism::userfaultfd;
     } else if (wanted == Mechanism::userfaultfd) {
       return Error{"userfaultfd", errno, {}, "see `pagetrap doctor`"};
@@ -90,8 +97,10 @@ Result<Layout> GuardPages::reserve(Mechanism wanted, std::size_t bytes) noexcept
   std::size_t size = share * kShares;
   const bool by_uffd = mechanism_ == Mechanism::userfaultfd;
   while (!reserve_addresses(size, by_uffd ? kOpen : PROT_NONE)) {
-    if (size <= kLeast)
+    if (size <= kLeast) {
+      if (opened >= 0) ::close(opened);
       return Error{"mmap of addresses for guards", ENOMEM, {}, "raise RLIMIT_AS (ulimit -v)"};
+    }
     size /= 2;
   }
   zeroes_ = map(nullptr, page_size(), kOpen);
@@ -99,9 +108,11 @@ Result<Layout> GuardPages::reserve(Mechanism wanted, std::size_t bytes) noexcept
   if (by_uffd) {
     // What is not registered has to be closed in another way.
     if (sys::plain_mprotect(reinterpret_cast<void*>(layout_.base() + layout_.small_bytes()),
-                            layout_.size_bytes() - layout_.small_bytes(), PROT_NONE) != 0 ||
-        !register_all())
-      return Error{"UFFDIO_REGISTER", errno};
+                            layout_.size_bytes() - layout_.small_bytes(), PROT_NONE) != 0) {
+      ::close(opened);
+      return Error{"mprotect", errno};
+    }
+    if (!use(opened)) return Error{"UFFDIO_REGISTER", errno};
     return layout_;
   }
   const PageRange probe{reinterpret_cast<std::byte*>(layout_.base()), Pages{1}};
@@ -156,7 +167,7 @@ bool GuardPages::retire(std::size_t chunk, int neighbours) noexcept {
 bool GuardPages::reopen(int was) noexcept {
   // RACE two threads find it lost: the second one waits and tries the new one.
   while (reopening_.exchange(true, std::memory_order_acquire)) sys::yield();
-  const bool done = descriptor() != was || (open_uffd() && register_all());
+  const bool done = descriptor() != was || use(open_uffd());
   reopening_.store(false, std::memory_order_release);
   return done;
 }
@@ -173,16 +184,19 @@ bool GuardPages::deliver_to_thread() noexcept {
   while (reopening_.exchange(true, std::memory_order_acquire)) sys::yield();
   const int before = descriptor();
   to_thread_.store(true);
-  bool done = open_uffd();
+  const int opened = open_uffd();
+  bool done = opened >= 0;
   if (done) {
     // RACE between these two calls no page is guarded: a wrong access then is not seen, and its
     // page stays open. A mapping cannot be registered with two. Other threads' calls fail
     // meanwhile, and wait for us.
     static_cast<void>(sys::uffd_unregister(before, small_range()));
-    done = register_all();
-    const int given_up = done ? before : uffd_.exchange(before);
-    if (!done) static_cast<void>(register_all());
-    ::close(given_up);
+    done = use(opened);
+    if (done) {
+      ::close(before);
+    } else {
+      static_cast<void>(use(before));
+    }
   }
   if (!done) to_thread_.store(false);
   reopening_.store(false, std::memory_order_release);
@@ -320,7 +334,7 @@ void GuardPages::in_child() noexcept {
   if (mechanism_ != Mechanism::userfaultfd) return;
   const int inherited = uffd_.exchange(-1);
   if (inherited >= 0) ::close(inherited);  // it acts on the parent
-  if (open_uffd() && register_all()) return;
+  if (use(open_uffd())) return;
   constexpr std::string_view kWords =
       "pagetrap: guard: userfaultfd cannot be had in a fork()ed child: it runs without guards\n";
   static_cast<void>(sys::write_all(STDERR_FILENO, kWords.data(), kWords.size()));

@@ -65,9 +65,10 @@ class GuardPages {
 
  private:
   bool reserve_addresses(std::size_t bytes, int protection) noexcept;
-  bool open_uffd() noexcept;
+  /// -1: the kernel refuses.
+  [[nodiscard]] int open_uffd() const noexcept;
   [[nodiscard]] PageRange small_range() const noexcept;
-  bool register_all() noexcept;
+  bool use(int opened) noexcept;
   /// Somebody closed our descriptor. False: it cannot be had again.
   bool reopen(int lost) noexcept;
   bool copy_zeroes(PageRange page) noexcept;

@@ -21,7 +21,7 @@ constinit bool sampling = false;
 constinit thread_local std::uint32_t until_sampled = 0;
 constinit std::uintptr_t guarded_begin = 0;
 constinit std::size_t guarded_size = 0;
-alignas(16) constinit std::array<std::byte, kFirstMemory> first{};
+alignas(16) constinit std::array<std::byte, kFirstMemory> first_bytes{};
 
 namespace {
 
@@ -160,8 +160,8 @@ void* first_memory(std::size_t alignment, std::size_t size) noexcept {
   if (alignment < 16) alignment = 16;
   const std::size_t whole = (size + alignment + 31) & ~std::size_t{15};
   const std::size_t at = first_used.fetch_add(whole);
-  if (at + whole > first.size()) return nullptr;
-  auto start = reinterpret_cast<std::uintptr_t>(first.data() + at) + 16;
+  if (at + whole > first_bytes.size()) return nullptr;
+  auto start = reinterpret_cast<std::uintptr_t>(first_bytes.data() + at) + 16;
   start = (start + alignment - 1) & ~(alignment - 1);
   new (reinterpret_cast<void*>(start - 16)) std::size_t(size);
   return reinterpret_cast<void*>(start);

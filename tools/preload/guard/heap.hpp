@@ -20,10 +20,11 @@ bool checks_families() noexcept;
 /// For allocations inside of making the heap, or of looking up the program's own malloc.
 void* first_memory(std::size_t alignment, std::size_t size) noexcept;
 inline constexpr std::size_t kFirstMemory = 64 * 1024;
-extern constinit std::array<std::byte, kFirstMemory> first;
+extern constinit std::array<std::byte, kFirstMemory> first_bytes;
 inline bool is_first_memory(const void* block) noexcept {
-  return reinterpret_cast<std::uintptr_t>(block) - reinterpret_cast<std::uintptr_t>(first.data()) <
-         first.size();
+  return reinterpret_cast<std::uintptr_t>(block) -
+             reinterpret_cast<std::uintptr_t>(first_bytes.data()) <
+         first_bytes.size();
 }
 std::size_t first_memory_size(const void* block) noexcept;
 
