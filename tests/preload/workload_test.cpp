@@ -64,7 +64,7 @@ INSTANTIATE_TEST_SUITE_P(Memory, Workload,
 // What the kernel says, not we: the pages of the mapping that are in memory.
 TEST(Memory, StaysWithinTheBudget) {
   if (const std::string reason = why_not("auto"); !reason.empty()) GTEST_SKIP() << reason;
-  const Ran ran = run(under("16M", "auto", {workload(), "long_array", "64"}));
+  const Ran ran = run(under("16M", "auto", {workload(), "long_array", "40"}));
   EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
   EXPECT_LE(field(ran.output, "resident"), 16 * 1024) << ran.output;
   EXPECT_GT(field(ran.output, "resident"), 8 * 1024) << ran.output;

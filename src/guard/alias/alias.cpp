@@ -58,7 +58,8 @@ bool Engine::open_view(ThreadCache& cache, unsigned unit) noexcept {
     return false;
   }
   // Not where views lose single pages: they would be split again.
-  if (options_.revocation == Revocation::lazy && !chosen->is_huge && chosen->used_up != 0 &&
+  if (options_.revocation == Revocation::lazy && !chosen->is_huge &&
+      chosen->pages == kExtentPages && chosen->used_up != 0 &&
       chosen->used_up % kViewsBeforeHuge == 0)
     frames_.collapse(*chosen, start);
   view.extent = chosen;
@@ -76,9 +77,9 @@ bool Engine::take_shared(ThreadCache& cache, std::size_t size, std::size_t& numb
   for (;;) {
     if (cursor.view == nullptr && !open_view(cache, unit)) return false;
     unsigned block = 0;
-    while (cursor.next < kExtentPages && !cursor.view->extent->take(cursor.next, block))
-      ++cursor.next;
-    if (cursor.next < kExtentPages) {
+    const std::size_t pages = cursor.view->extent->pages;
+    while (cursor.next < pages && !cursor.view->extent->take(cursor.next, block)) ++cursor.next;
+    if (cursor.next < pages) {
       number = cursor.first + cursor.next++;
       offset = block * unit_bytes(unit);
       cursor.view->alive.fetch_add(1, std::memory_order_relaxed);
@@ -159,7 +160,7 @@ void Engine::views_in_child() noexcept {
     static_cast<void>(
         frames_.map(*view.extent, reinterpret_cast<std::byte*>(layout_.start(kViews, first))));
     if (options_.revocation == Revocation::lazy || !has_markers_) continue;
-    for (std::size_t page = 0; page < kExtentPages; ++page) {
+    for (std::size_t page = 0; page < view.extent->pages; ++page) {
       if (slot(kViews, first + page).read().state() != SlotState::freed) continue;
       dead[count++] = page_of(reinterpret_cast<const void*>(layout_.start(kViews, first + page)));
       if (count < kBatch) continue;

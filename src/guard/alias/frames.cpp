@@ -5,6 +5,8 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <new>
 
@@ -23,6 +25,7 @@ constexpr std::size_t kMostExtents = std::size_t{1} << 16;  // 128 GiB of memory
 constexpr std::size_t kExtentBytes = kExtentPages * 4096;
 constexpr std::size_t kStride = (sizeof(Extent) + 63) & ~std::size_t{63};
 constexpr int kLowestDescriptor = 900;
+constexpr std::uint32_t kFewestPages = 8;
 constexpr std::uint32_t kRoomAgain = 4;  // a quarter of a full extent is unused again
 
 int make_file() noexcept {
@@ -37,7 +40,7 @@ int make_file() noexcept {
 }  // namespace
 
 std::uint32_t Extent::capacity() const noexcept {
-  return static_cast<std::uint32_t>(page_size() / unit_bytes(unit) * kExtentPages);
+  return static_cast<std::uint32_t>(page_size() / unit_bytes(unit) * pages);
 }
 
 Result<Done> SharedFrames::begin() noexcept {
@@ -65,14 +68,20 @@ Extent* SharedFrames::new_extent(unsigned unit) noexcept {
   }
   auto* const extent = new (extents_ + number * kStride) Extent();
   extent->unit = unit;
+  // As many pages as the unit has so far: a block of a new extent's first view takes a frame.
+  const std::uint32_t made = pages_made_[unit].load(std::memory_order_relaxed);
+  extent->pages =
+      std::clamp(std::bit_floor(made), kFewestPages, static_cast<std::uint32_t>(kExtentPages));
+  pages_made_[unit].fetch_add(extent->pages, std::memory_order_relaxed);
   extent->file_offset = number * kExtentBytes;
   extent->unused.store(extent->capacity());
   const std::size_t in_page = page_size() / unit_bytes(unit);
-  for (auto& page : extent->bits)
+  for (std::size_t page = 0; page < extent->pages; ++page)
     for (std::size_t word = 0; word * 64 < in_page; ++word) {
       const std::size_t left = in_page - word * 64;
-      page[word].store(left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1,
-                       std::memory_order_relaxed);
+      extent->bits[page][word].store(
+          left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1,
+          std::memory_order_relaxed);
     }
   return extent;
 }
@@ -113,7 +122,7 @@ bool SharedFrames::map(const Extent& extent, std::byte* where) noexcept {
   // and rare units stay small.
   const bool at_once = extent.used_up != 0 && !extent.is_huge;
   const int flags = MAP_SHARED | MAP_FIXED | (at_once ? MAP_POPULATE : 0);
-  return sys::plain_mmap(where, kExtentBytes, PROT_READ | PROT_WRITE, flags, file_,
+  return sys::plain_mmap(where, bytes(Pages{extent.pages}), PROT_READ | PROT_WRITE, flags, file_,
                          static_cast<off_t>(extent.file_offset)) != MAP_FAILED;
 }
 

@@ -37,6 +37,7 @@ static_assert(unit_for(kLargestShared) == kUnits - 1 && unit_bytes(kUnits - 1) =
 struct Extent {
   std::uint64_t file_offset = 0;
   unsigned unit = 0;
+  std::uint32_t pages = 0;  // kExtentPages at most: rare units begin with few
   std::atomic<std::uint32_t> unused{0};
   Extent* next = nullptr;  // of the list that it is on, of this unit
   // On a thread's list, or on that of extents that were full and have room again. Full ones are on
@@ -112,6 +113,7 @@ class SharedFrames {
   std::atomic<std::size_t> extents_made_{0};
   void list_again(Extent& extent) noexcept;
   std::array<std::atomic<Extent*>, kUnits> returned_{};
+  std::array<std::atomic<std::uint32_t>, kUnits> pages_made_{};
 };
 
 }  // namespace guard

@@ -64,6 +64,8 @@ void Engine::serve() noexcept {
       return;
     }
     serve_fault(address);
+    // The program may touch for long and allocate nothing.
+    if (cold_.too_many()) pack_some();
   }
 }
 

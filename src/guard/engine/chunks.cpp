@@ -78,21 +78,25 @@ void Engine::slot_died(SizeClass k, std::uintptr_t start) noexcept {
     if (word.compare_exchange_weak(before, before - 1, std::memory_order_acq_rel)) return;
   const bool retired = pages_.retire(chunk, retired_neighbours(chunk));
   if (retired) word.fetch_or(kRetired, std::memory_order_relaxed);
-  // What died long ago is forgotten, unless its addresses may be in use again by then.
-  if (k == 1 && quarantine_chunks_ == 0 && layout_.size_bytes() >= 1_TiB) {
-    const std::size_t turn = deaths_.fetch_add(1, std::memory_order_relaxed) % kRemembered;
-    const std::uint32_t oldest =
-        dead_[turn].exchange(static_cast<std::uint32_t>(chunk) + 1, std::memory_order_relaxed);
-    if (oldest != 0) forget_chunk(oldest - 1);
-  }
+  if (k == 1 && quarantine_chunks_ == 0) remember_dead(chunk, kRemembered);
   word.fetch_sub(1, std::memory_order_release);
 }
 
 void Engine::retire_view(std::size_t chunk) noexcept {
   std::atomic<std::uint32_t>& word = chunks_[chunk];
   const bool retired = pages_.retire(chunk, retired_neighbours(chunk));
+  remember_dead(chunk, kRememberedViews);
   // RACE it may be taken again as soon as its count is 0: not before its mapping is gone.
   word.store(retired ? kUsed | kRetired : kUsed, std::memory_order_release);
+}
+
+// What died long ago is forgotten, unless its addresses may be in use again by then.
+void Engine::remember_dead(std::size_t chunk, std::size_t how_many) noexcept {
+  if (layout_.size_bytes() < 1_TiB) return;
+  const std::size_t turn = deaths_.fetch_add(1, std::memory_order_relaxed) % how_many;
+  const std::uint32_t oldest =
+      dead_[turn].exchange(static_cast<std::uint32_t>(chunk) + 1, std::memory_order_relaxed);
+  if (oldest != 0) forget_chunk(oldest - 1);
 }
 
 void Engine::forget_chunk(std::size_t chunk) noexcept {

@@ -196,7 +196,14 @@ void Engine::give_back_cache(ThreadCache* cache) noexcept {
 }
 
 void Engine::lock_for_fork() noexcept {
+  // A signal's handler that touches what is packed would wait for the thread that waits for us.
+  sigset_t all;
+  ::sigfillset(&all);
+  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::sigdelset(&all, taken);
+  sigset_t before;
+  sys::change_signal_mask(SIG_BLOCK, all, &before);
   while (locked_.exchange(true, std::memory_order_acquire)) sys::yield();
+  mask_before_fork_ = before;
   // No object is on its way then.
   while (cold_.packing.exchange(true, std::memory_order_acquire)) sys::yield();
   while (cold_.bringing.exchange(true, std::memory_order_acquire)) sys::yield();
@@ -206,7 +213,9 @@ void Engine::unlock_after_fork() noexcept {
   frames_.forget_copy();
   cold_.bringing.store(false, std::memory_order_release);
   cold_.packing.store(false, std::memory_order_release);
+  const sigset_t before = mask_before_fork_;
   locked_.store(false, std::memory_order_release);
+  sys::change_signal_mask(SIG_SETMASK, before, nullptr);
 }
 void Engine::in_child() noexcept {
   pages_.in_child();

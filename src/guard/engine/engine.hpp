@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cstddef>
@@ -72,6 +73,7 @@ class Engine {
   bool next_chunk(SizeClass k, ThreadCache::Cursor& cursor) noexcept;
   bool fresh_slot(ThreadCache& cache, SizeClass k, std::size_t& number) noexcept;
   void slot_died(SizeClass k, std::uintptr_t start) noexcept;
+  void remember_dead(std::size_t chunk, std::size_t how_many) noexcept;
   void forget_chunk(std::size_t chunk) noexcept;
   [[nodiscard]] int retired_neighbours(std::size_t chunk) const noexcept;
 
@@ -142,7 +144,8 @@ class Engine {
   std::atomic<bool> fallback_used_{false};
   std::size_t quarantine_chunks_ = 0;  // of class 1; 0: all
   // Dead chunks in the order of their deaths; the oldest are forgotten.
-  static constexpr std::size_t kRemembered = 4096;
+  static constexpr std::size_t kRemembered = 4096;      // 32 MiB of slots
+  static constexpr std::size_t kRememberedViews = 256;  // 4 MiB, 131,072 blocks
   std::atomic<std::uint32_t>* dead_ = nullptr;
   std::atomic<std::size_t> deaths_{0};
 
@@ -155,6 +158,7 @@ class Engine {
   pthread_t thread_{};
   std::atomic<bool> stopping_{false};
 
+  sigset_t mask_before_fork_{};
   std::size_t number_ = 0;  // among the heaps
   std::uint32_t epoch_ = 0;
   std::atomic<bool> locked_{false};

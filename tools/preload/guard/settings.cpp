@@ -91,7 +91,8 @@ bool set(std::string_view name, const char* value, Settings& settings) noexcept 
     return count == 1 || count == 2 || count == 4 || count == 8 || count == 16;
   }
   if (name == "_HOT" && settings.heap.hot_bytes != 0) settings.heap.hot_bytes = count;
-  if (name == "_RATE" && settings.heap.one_in > 1) settings.heap.one_in = static_cast<std::uint32_t>(count);
+  if (name == "_RATE" && settings.heap.one_in > 1)
+    settings.heap.one_in = static_cast<std::uint32_t>(count);
   if (name == "_CANARY") settings.heap.canary_bytes = count;
   if (name == "_REPORTS") settings.report.most_reports = static_cast<unsigned>(count);
   if (name == "_CONTINUE") settings.report.go_on = count != 0;
