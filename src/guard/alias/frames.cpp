@@ -25,8 +25,8 @@ constexpr std::size_t kMostExtents = std::size_t{1} << 16;  // 128 GiB of memory
 constexpr std::size_t kExtentBytes = kExtentPages * 4096;
 constexpr std::size_t kStride = (sizeof(Extent) + 63) & ~std::size_t{63};
 constexpr int kLowestDescriptor = 900;
-constexpr std::uint32_t kFewestPages = 8;
-constexpr std::uint32_t kRoomAgain = 4;  // a quarter of a full extent is unused again
+constexpr std::uint32_t kFewestPages = 96;  // each view takes two pages of tables, too
+constexpr std::uint32_t kRoomAgain = 4;     // a quarter of a full extent is unused again
 
 int make_file() noexcept {
   const int made = ::memfd_create("pagetrap-guard", MFD_CLOEXEC);
