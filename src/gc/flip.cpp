@@ -75,7 +75,8 @@ class Flip {
   }
 
   // A thread that is interrupted between looking at the end of its page and taking a part of it
-  // goes on taking it: the page stays its own.
+  // goes on taking it: the page stays its own, and everything in it counts as alive. Threads that
+  // wait in a call of ours get another one instead.
   void take_allocation_pages() noexcept {
     for (Thread* const thread : heap_.threads) {
       if (thread->page == kNoPage) continue;
@@ -83,7 +84,13 @@ class Flip {
       heap_.spaces.info(thread->page)
           .fill.store(static_cast<std::uint32_t>(thread->allocation->next - start),
                       std::memory_order_relaxed);
-      pin(reinterpret_cast<std::uint64_t>(start));
+      const bool waits = thread == self_ || thread->status.load() == ThreadStatus::held;
+      if (waits) {
+        thread->page = kNoPage;
+        thread->page_end = thread->allocation->next = thread->allocation->end = nullptr;
+      } else {
+        pin(reinterpret_cast<std::uint64_t>(start));
+      }
     }
   }
 
