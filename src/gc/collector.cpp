@@ -27,14 +27,17 @@ void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept {
     heap.spaces.info(page).opened.store(cycle_of(heap), std::memory_order_relaxed);
 }
 
-// Pages that the last cycle left, and this one has neither moved nor opened.
+// Pages that the last cycle left, and this one has neither moved nor opened, nor to scan already.
+// Clean ones may be opened as they are.
 bool is_left(const HeapState& heap, PageIndex page) noexcept {
   const PageIndex first = first_page_of(heap, page);
   const PageInfo& head = heap.spaces.info(first);
   const PageKind kind = head.kind.load(std::memory_order_acquire);
   if (kind != PageKind::old && kind != PageKind::large) return false;
+  const PageInfo& info = heap.spaces.info(page);
   return head.epoch.load(std::memory_order_acquire) < cycle_of(heap) &&
-         heap.spaces.info(page).opened.load(std::memory_order_relaxed) != cycle_of(heap);
+         info.opened.load(std::memory_order_relaxed) != cycle_of(heap) &&
+         info.due.load(std::memory_order_relaxed) != cycle_of(heap);
 }
 
 void open_clean(HeapState& heap, PageIndex begin, PageIndex end) noexcept {

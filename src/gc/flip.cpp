@@ -137,9 +137,12 @@ class Flip {
     Pile<PageIndex>& pages = heap_.remembered[last];
     for (std::size_t i = 0; i < pages.size(); ++i) {
       const PageIndex page = pages.at(i) - 1;
-      heap_.spaces.info(page).remembered.store(false, std::memory_order_relaxed);
+      PageInfo& info = heap_.spaces.info(page);
+      info.remembered.store(false, std::memory_order_relaxed);
       // A full cycle comes to all that is alive.
-      if (!full_ && heap_.spaces.info(page).kind.load() != PageKind::free) heap_.queue.push(page);
+      if (full_ || info.kind.load() == PageKind::free) continue;
+      info.due.store(heap_.cycle.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      heap_.queue.push(page);
     }
     pages.clear();
   }

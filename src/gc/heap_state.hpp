@@ -37,8 +37,8 @@ struct HeapState {
   Spaces spaces;
 
   // --- the cycle, as traps see it. Changes while all threads are stopped; `active` ends later.
-  std::atomic<std::uint32_t> cycle{0};
-  std::atomic<bool> active{false};  // between the flip and the last scan
+  std::atomic<std::uint32_t> cycle{1};  // 0 is of pages that were never used
+  std::atomic<bool> active{false};      // between the flip and the last scan
   std::atomic<bool> full{false};
   /// A page is from-space if its epoch is less than its kind's.
   std::array<std::atomic<std::uint32_t>, kPageKinds> limits{};
@@ -81,8 +81,8 @@ struct HeapState {
   // --- the collector: one thread at a time, which has `collector_lock`
   std::mutex collector_lock;
   std::atomic<Stage> stage{Stage::idle};
-  std::atomic<std::uint32_t> ended{0};  // futex word: the last cycle that is over
-  std::atomic<std::uint32_t> begun{0};  // futex word: the last cycle that began
+  std::atomic<std::uint32_t> ended{1};  // futex word: the last cycle that is over
+  std::atomic<std::uint32_t> begun{1};  // futex word: the last cycle that began
   std::atomic<bool> ending{false};      // the heap
   Thread collector;
   std::thread collector_thread;

@@ -45,12 +45,13 @@ struct PageInfo {
   std::atomic<std::uint32_t> epoch{0};    // the cycle it was made, pinned or marked in
   std::atomic<std::uint32_t> scanned{0};  // the last cycle that scanned all of it
   std::atomic<std::uint32_t> opened{0};   // the last cycle that opened it
+  std::atomic<std::uint32_t> due{0};      // the last cycle whose flip queued it, to be scanned
   std::atomic<std::uint32_t> done{0};     // bytes that the owner of a copy buffer has scanned
   std::uint32_t extent = 0;  // first page of a large object: how many; tail: how far to the first
   std::atomic<PageKind> kind{PageKind::free};
   std::atomic<bool> remembered{false};  // is in the list of pages that refer to pinned young ones
 };
-static_assert(sizeof(PageInfo) <= 28);
+static_assert(sizeof(PageInfo) <= 32);
 
 }  // namespace gc
 }  // namespace v0
