@@ -99,38 +99,43 @@ void discover(HeapState& heap) noexcept {
   heap.discovered = part_end;
 }
 
-void flush_opening(HeapState& heap) noexcept {
-  if (heap.opening.size() != 0)
-    open_run(heap, heap.opening.begin, static_cast<PageIndex>(heap.opening.size()));
-  heap.opening = {};
+void flush_opening(HeapState& heap, Worker& worker) noexcept {
+  if (worker.opening.size() != 0)
+    open_run(heap, worker.opening.begin, static_cast<PageIndex>(worker.opening.size()));
+  worker.opening = {};
 }
 
-void open_soon(HeapState& heap, PageIndex page) noexcept {
+void open_soon(HeapState& heap, Worker& worker, PageIndex page) noexcept {
   if (heap.spaces.info(page).opened.load(std::memory_order_relaxed) == cycle_of(heap)) return;
-  if (heap.opening.end != page || heap.opening.size() == kTogether) {
-    flush_opening(heap);
-    heap.opening = {page, page};
+  if (worker.opening.end != page || worker.opening.size() == kTogether) {
+    flush_opening(heap, worker);
+    worker.opening = {page, page};
   }
-  ++heap.opening.end;
+  ++worker.opening.end;
 }
 
-void scan_queued(HeapState& heap, PageIndex queued) noexcept {
-  Worker& worker = heap.collector.worker;
+void scan_queued(HeapState& heap, Worker& worker, PageIndex queued) noexcept {
   const PageIndex first = queued & ~ScanQueue::kWholeObject;
   const PageIndex count =
       (queued & ScanQueue::kWholeObject) != 0 ? heap.spaces.info(first).extent : 1;
   for (PageIndex page = first; page < first + count; ++page) {
     scan_page(heap, worker, page);
-    open_soon(heap, page);
+    open_soon(heap, worker, page);
   }
 }
 
-// Its own buffer first, while it is in the cache.
-void drain(HeapState& heap) noexcept {
-  if (scan_own_buffer(heap, heap.collector.worker)) return;
+// Its own buffer first, while it is in the cache. False: there is nothing to do.
+bool scan_some(HeapState& heap, Worker& worker) noexcept {
+  if (scan_own_buffer(heap, worker)) return true;
   const PageIndex queued = heap.queue.pop();
-  if (queued != kNoPage) return scan_queued(heap, queued);
-  heap.stage.store(Stage::finish, std::memory_order_release);
+  if (queued == kNoPage) return false;
+  scan_queued(heap, worker, queued);
+  return true;
+}
+
+void drain(HeapState& heap) noexcept {
+  if (!scan_some(heap, heap.collector.worker))
+    heap.stage.store(Stage::finish, std::memory_order_seq_cst);
 }
 
 bool has_work(const HeapState& heap) noexcept {
@@ -145,7 +150,7 @@ void scan_buffers(HeapState& heap) noexcept {
     const PageIndex page = worker.buffer.load(std::memory_order_acquire);
     if (!has_open_buffer(heap, worker)) return;
     scan_page(heap, heap.collector.worker, page);
-    open_soon(heap, page);
+    open_soon(heap, heap.collector.worker, page);
   };
   for (const Thread* const thread : heap.threads) scan(thread->worker);
   scan(heap.collector.worker);
@@ -190,13 +195,16 @@ void scan_on(HeapState& heap) noexcept {
 
 // Nothing seems left.
 //
+// RACE a helper has taken something from the queue: it counts itself in before it looks whether
+// there is still something to scan.
 // RACE a trap that is under way has closed a page, and has yet to copy what the page refers to: it
 // is waited for (quiesce). A trap that began since then may have closed the page that the first one
 // copied to: `activity` tells. And nobody may copy by asking for a weak reference: its lock.
 //
 // `paused`: all threads stand still, and this one has their lock.
 void finish(HeapState& heap, bool paused) noexcept {
-  flush_opening(heap);
+  flush_opening(heap, heap.collector.worker);
+  if (heap.helpers.load(std::memory_order_seq_cst) != 0) return sys::yield();
   const std::uint64_t before = heap.activity.load(std::memory_order_seq_cst);
   std::unique_lock threads(heap.threads_lock, std::defer_lock);
   if (!paused) threads.lock();
@@ -268,6 +276,19 @@ void help(HeapState& heap, Thread* self) noexcept {
     }
   }
   sys::yield();
+}
+
+bool help_scanning(HeapState& heap, Thread& self, unsigned pages) noexcept {
+  const Critical critical(&self);
+  heap.helpers.fetch_add(1, std::memory_order_seq_cst);
+  bool found = true;
+  for (; pages > 0 && found; --pages) {
+    const Stage stage = heap.stage.load(std::memory_order_seq_cst);
+    found = (stage == Stage::discover || stage == Stage::drain) && scan_some(heap, self.worker);
+  }
+  flush_opening(heap, self.worker);
+  heap.helpers.fetch_sub(1, std::memory_order_seq_cst);
+  return found;
 }
 
 void scan_all_in_pause(HeapState& heap) noexcept {

@@ -13,6 +13,10 @@ bool step(HeapState& heap) noexcept;
 /// Steps by the calling thread, which may be attached; yields if another one is at it.
 void help(HeapState& heap, Thread* self) noexcept;
 
+/// Scans up to `pages` of what is queued: the part of a thread that allocates faster than the
+/// collector scans. Not critical before. False: there is nothing to scan.
+bool help_scanning(HeapState& heap, Thread& self, unsigned pages) noexcept;
+
 /// Everything up to the last scan, while all threads stand still: no malloc. Has collector_lock.
 void scan_all_in_pause(HeapState& heap) noexcept;
 

@@ -81,13 +81,13 @@ struct HeapState {
   // --- the collector: one thread at a time, which has `collector_lock`
   std::mutex collector_lock;
   std::atomic<Stage> stage{Stage::idle};
-  std::atomic<std::uint32_t> ended{1};  // futex word: the last cycle that is over
-  std::atomic<std::uint32_t> begun{1};  // futex word: the last cycle that began
-  std::atomic<bool> ending{false};      // the heap
+  std::atomic<std::uint32_t> helpers{0};  // threads that scan for it, before they allocate more
+  std::atomic<std::uint32_t> ended{1};    // futex word: the last cycle that is over
+  std::atomic<std::uint32_t> begun{1};    // futex word: the last cycle that began
+  std::atomic<bool> ending{false};        // the heap
   Thread collector;
   std::thread collector_thread;
   PageIndex discovered = 0;
-  PageSpan opening;           // scanned pages that wait to be opened together
   std::size_t old_alive = 0;  // pages, after the last full cycle
 
   // --- reports

@@ -17,6 +17,7 @@ struct Worker {
   // Pages that this thread copies into, and nobody else.
   std::atomic<PageIndex> buffer{kNoPage};
   std::atomic<PageIndex> leaf_buffer{kNoPage};
+  PageSpan opening;  // scanned pages that wait to be opened together
   std::atomic<std::uint64_t> copied_bytes{0};
   std::atomic<std::uint64_t> scanned_pages{0};
   std::atomic<std::uint64_t> traps{0};
@@ -91,21 +92,26 @@ class ScanQueue {
   /// kNoPage: there are none, or the next one is not written yet (RACE its thread is in push();
   /// whoever ends a cycle waits for that thread, and looks again).
   PageIndex pop() noexcept {
-    if (next_ >= list_.size()) return kNoPage;
-    const PageIndex page = list_.at(next_);
-    if (page == 0) return kNoPage;
-    ++next_;
-    return page - 1;
+    std::size_t next = next_.load(std::memory_order_relaxed);
+    for (;;) {
+      if (next >= list_.size()) return kNoPage;
+      const PageIndex page = list_.at(next);
+      if (page == 0) return kNoPage;
+      if (next_.compare_exchange_weak(next, next + 1, std::memory_order_relaxed)) return page - 1;
+    }
   }
-  [[nodiscard]] bool empty() const noexcept { return next_ >= list_.size(); }
+  [[nodiscard]] bool empty() const noexcept {
+    return next_.load(std::memory_order_relaxed) >= list_.size();
+  }
+  /// With nobody else at it.
   void clear() noexcept {
     list_.clear();
-    next_ = 0;
+    next_.store(0, std::memory_order_relaxed);
   }
 
  private:
   Pile<PageIndex> list_;
-  std::size_t next_ = 0;  // of the one who pops
+  std::atomic<std::size_t> next_{0};
 };
 
 }  // namespace gc
