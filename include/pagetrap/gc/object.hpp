@@ -86,6 +86,11 @@ inline constexpr bool is_object = std::is_base_of_v<object<T>, T>;
 template <class T>
 inline constexpr bool is_leaf = std::is_base_of_v<leaf<T>, T>;
 
+template <class T>
+concept ListsMembers = requires {
+  T::members.pointers;
+};
+
 /// Compiles only if T says all that it must.
 template <class T>
 constexpr void check_type() {
@@ -95,15 +100,16 @@ constexpr void check_type() {
     if constexpr (std::is_aggregate_v<T>)
       static_assert(references_of_fields<T, true>() == 0, "a gc::leaf may not have references");
   } else {
-    static_assert(
-        requires { T::members; }, "list: static constexpr auto members = gc::members(...)");
-    static_assert(T::members.distinct(), "gc::members lists a member twice");
-    if constexpr (decltype(T::members)::checked) {
-      static_assert(std::is_aggregate_v<T>,
+    static_assert(ListsMembers<T>, "list: static constexpr auto members = gc::members(...)");
+    if constexpr (ListsMembers<T>) {
+      static_assert(T::members.distinct(), "gc::members lists a member twice");
+      constexpr bool kCounted = !decltype(T::members)::checked || std::is_aggregate_v<T>;
+      static_assert(kCounted,
                     "fields of a class with constructors or private parts cannot be counted: use "
                     "gc::unchecked_members");
-      static_assert(references_of_fields<T, true>() == decltype(T::members)::references,
-                    "gc::members does not list every gc::ref of this type");
+      if constexpr (decltype(T::members)::checked && kCounted)
+        static_assert(references_of_fields<T, true>() == decltype(T::members)::references,
+                      "gc::members does not list every gc::ref of this type");
     }
   }
 }
@@ -144,7 +150,7 @@ template <class T>
 const Type& type_of() noexcept {
   check_type<T>();
   constexpr auto kDestroy = std::is_trivially_destructible_v<T> ? nullptr : &destroy<T>;
-  if constexpr (is_leaf<T>) {
+  if constexpr (!ListsMembers<T>) {
     static constexpr Type kType{Layout::leaf, 0, nullptr, kDestroy};
     return kType;
   } else {
