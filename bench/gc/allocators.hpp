@@ -56,6 +56,19 @@ struct ManualAllocator {
     std::memset(numbers, 0, count * sizeof(double));
     return numbers;
   }
+  /// A row of pointers, all null.
+  template <class T>
+  T** make_row(std::size_t count) {
+    auto* const row = static_cast<T**>(allocate(count * sizeof(T*)));
+    std::memset(static_cast<void*>(row), 0, count * sizeof(T*));
+    return row;
+  }
+  template <class T>
+  using RowKeeper = Keeper<T*>;
+  template <class T>
+  static T*& element(T** row, std::size_t i) {
+    return row[i];
+  }
 };
 
 /// bdwgc, opened by name.
@@ -81,6 +94,8 @@ struct BoehmAllocator : ManualAllocator {
   };
   void* (*allocate_uncollectable)(std::size_t) = nullptr;
   template <class T>
+  using RowKeeper = Keeper<T*>;
+  template <class T>
   void drop(T*) {}
   double* make_numbers(std::size_t count) {
     auto* const numbers = static_cast<double*>(allocate_atomic(count * sizeof(double)));
@@ -93,6 +108,7 @@ struct BoehmAllocator : ManualAllocator {
 struct CollectedAllocator {
   static constexpr bool kCollects = true;
   gc::Heap& heap;
+  gc::Mutator* here = nullptr;  // of the thread that made it
 
   struct Node : gc::object<Node> {
     gc::ref<Node> left, right;
@@ -126,6 +142,16 @@ struct CollectedAllocator {
   template <class T>
   void drop(T*) {}
   double* make_numbers(std::size_t count) { return heap.make_array<double>(count)->data(); }
+  template <class T>
+  gc::array<gc::ref<T>>* make_row(std::size_t count) {
+    return heap.make_array<gc::ref<T>>(count);
+  }
+  template <class T>
+  using RowKeeper = Keeper<gc::array<gc::ref<T>>>;
+  template <class T>
+  static gc::ref<T>& element(gc::array<gc::ref<T>>* row, std::size_t i) {
+    return (*row)[i];
+  }
 };
 
 }  // namespace pagetrap::bench

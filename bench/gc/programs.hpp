@@ -18,8 +18,8 @@ Node* make_tree(Allocator& allocator, int depth) {
 
 template <class Node>
 std::size_t count_nodes(const Node* node) {
-  return node->left == nullptr ? 1 : 1 + count_nodes<Node>(node->left) +
-                                         count_nodes<Node>(node->right);
+  return node->left == nullptr ? 1
+                               : 1 + count_nodes<Node>(node->left) + count_nodes<Node>(node->right);
 }
 
 template <class Allocator, class Node>
@@ -53,6 +53,14 @@ template <class Allocator>
   }
   nodes += count_nodes(long_lived.get());
   drop_tree(allocator, long_lived.get());
+  return nodes;
+}
+
+/// What binary_trees() counts.
+inline std::size_t binary_trees_nodes(int size) {
+  const auto nodes_of = [](int depth) { return (std::size_t{2} << depth) - 1; };
+  std::size_t nodes = nodes_of(size + 1) + nodes_of(size);
+  for (int depth = 4; depth <= size; depth += 2) nodes += nodes_of(depth) << (size - depth + 4);
   return nodes;
 }
 

@@ -145,8 +145,8 @@ class PAGETRAP_API Mutator {
   auto blocking(Work&& work) -> decltype(work()) {
     using Answer = decltype(work());
     if constexpr (std::is_void_v<Answer>) {
-      run_blocking([](void* self) { (*static_cast<std::remove_reference_t<Work>*>(self))(); },
-                   std::addressof(work));
+      auto call = [&] { work(); };
+      run_blocking([](void* self) { (*static_cast<decltype(call)*>(self))(); }, &call);
     } else {
       std::optional<Answer> answer;
       auto call = [&] { answer.emplace(work()); };

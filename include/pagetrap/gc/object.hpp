@@ -1,6 +1,7 @@
 // object and leaf: what a type says to be collected, and its layout.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -126,17 +127,14 @@ std::uint32_t word_of(Field T::*member) noexcept {
 template <class T>
 auto reference_words() noexcept {
   std::array<std::uint32_t, decltype(T::members)::references> words{};
-  std::size_t count = 0;
+  auto* next = words.data();
   const auto add = [&](auto member) {
-    const std::uint32_t first = word_of<T>(member);
     constexpr std::size_t kCount = references_in<typename MemberOf<decltype(member)>::Type>;
-    for (std::uint32_t i = 0; i < kCount; ++i) {
-      std::size_t place = count++;
-      for (; place > 0 && words[place - 1] > first + i; --place) words[place] = words[place - 1];
-      words[place] = first + i;
-    }
+    const std::uint32_t first = word_of<T>(member);
+    for (std::uint32_t i = 0; i < kCount; ++i) *next++ = first + i;
   };
   std::apply([&](auto... member) { (add(member), ...); }, T::members.pointers);
+  std::sort(words.begin(), words.end());
   return words;
 }
 
