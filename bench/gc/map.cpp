@@ -37,7 +37,8 @@ struct OurHeap {
 Peer::Batch make_side(Maker maker, const Effort& effort, Report& report, What what) {
   if (maker == Maker::ours) {
     auto heap = std::make_shared<OurHeap>();
-    auto allocator = std::make_shared<CollectedAllocator>(heap->heap, &heap->here);
+    auto allocator =
+        std::make_shared<CollectedAllocator>(CollectedAllocator{heap->heap, &heap->here});
     return operations_on(heap, allocator, effort, report, what);
   }
   if (maker == Maker::bdwgc)

@@ -21,8 +21,9 @@ void resume_all(HeapState& heap) noexcept;
 /// Calls `visit(word)` for each word on the thread's stack and in its registers. It stands still,
 /// or it is the caller, whose `sp` is set.
 template <class Visit>
-[[gnu::no_sanitize("address")]] [[gnu::no_sanitize("thread")]] void for_each_word(
-    const std::byte* low, const std::byte* high, Visit visit) noexcept {
+[[gnu::no_sanitize_address, gnu::no_sanitize_thread]] void for_each_word(const std::byte* low,
+                                                                         const std::byte* high,
+                                                                         Visit visit) noexcept {
   auto at = (reinterpret_cast<std::uintptr_t>(low) + 7) & ~std::uintptr_t{7};
   const auto end = reinterpret_cast<std::uintptr_t>(high);
   for (; at + 8 <= end; at += 8) visit(*reinterpret_cast<const volatile std::uint64_t*>(at));
