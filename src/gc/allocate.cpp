@@ -20,9 +20,9 @@ using detail::Type;
 
 bool is_full_due(const HeapState& heap) noexcept {
   const auto alive = static_cast<double>(heap.old_alive);
-  const std::size_t slack = heap.options.nursery_bytes / kPageBytes;
+  const std::size_t slack = heap.options.growth_bytes / kPageBytes;
   return static_cast<double>(heap.old_used()) >
-         alive * (1 + heap.options.growth) + static_cast<double>(slack);
+         alive + std::max(alive * heap.options.growth, static_cast<double>(slack));
 }
 
 namespace {
@@ -199,6 +199,7 @@ std::byte* take_large(HeapState& heap, std::size_t pages, std::size_t size, cons
   if (!is_leaf) {
     // Refused: its traps open it, page by page.
     static_cast<void>(heap.spaces.supplier().open(range, false));
+    heap.new_large.push(first + 1);
   }
   objects.add(first);
   heap.nursery_taken.fetch_add(pages, std::memory_order_relaxed);

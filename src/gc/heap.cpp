@@ -43,9 +43,9 @@ Outcome make_lists(HeapState& heap) {
        {heap.old_pages.create(spaces.old), heap.leaf_pages.create(spaces.leaf),
         heap.queue.create(2 * supplied), heap.remembered[0].create(supplied),
         heap.remembered[1].create(supplied), heap.pinned.create(spaces.nursery.end),
-        heap.nursery_free.create(spaces.nursery.size()), heap.roots.create(kMostRoots),
-        heap.weaks.create(kMostRoots), heap.to_destroy.create(kMostDestructors),
-        heap.dying.create(kMostDestructors)})
+        heap.new_large.create(spaces.large.size()), heap.nursery_free.create(spaces.nursery.size()),
+        heap.roots.create(kMostRoots), heap.weaks.create(kMostRoots),
+        heap.to_destroy.create(kMostDestructors), heap.dying.create(kMostDestructors)})
     if (failed(outcome)) return outcome;
   heap.nursery_wild = spaces.nursery.begin;
   heap.large.create(spaces.large);

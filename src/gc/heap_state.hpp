@@ -53,7 +53,8 @@ struct HeapState {
   /// Pages that refer to pinned young objects: of this cycle, for the next flip, and of the last.
   std::array<Pile<PageIndex>, 2> remembered;
   std::atomic<unsigned> remembered_now{0};
-  Pile<PageIndex> pinned;  // in the flip
+  Pile<PageIndex> pinned;     // in the flip
+  Pile<PageIndex> new_large;  // large objects with references, made since the last flip
 
   // --- the nursery
   std::mutex nursery_lock;

@@ -91,11 +91,6 @@ std::uintptr_t copy(HeapState& heap, Worker& worker, std::uintptr_t offset) noex
   }
 }
 
-void remember(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
-  if (!heap.spaces.info(page).remembered.exchange(true, std::memory_order_relaxed))
-    heap.remembered[heap.remembered_now.load(std::memory_order_relaxed)].push(page + 1);
-}
-
 /// One scan of part of a page.
 class Scan {
  public:
@@ -176,6 +171,11 @@ void count_page(Worker& worker) noexcept PAGETRAP_SIGNAL_SAFE {
 }
 
 }  // namespace
+
+void remember(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (!heap.spaces.info(page).remembered.exchange(true, std::memory_order_relaxed))
+    heap.remembered[heap.remembered_now.load(std::memory_order_relaxed)].push(page + 1);
+}
 
 PageIndex first_page_of(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageInfo& info = heap.spaces.info(page);

@@ -28,6 +28,9 @@ PageIndex first_page_of(const HeapState& heap, PageIndex page) noexcept PAGETRAP
 /// is copied into it from then on. It may be opened.
 void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
 
+/// The next flip queues the page, written or not.
+void remember(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
+
 /// Scans a pinned page of the nursery.
 void scan_young_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
 

@@ -39,6 +39,13 @@ class PageSupplier {
   /// Puts the runs of pages of `part` into `out` that were written, or opened unarmed, before the
   /// last close_all(). Between that and settle(). ENOBUFS: more runs than room.
   virtual Result<std::size_t> written(PageRange part, std::span<PageRange> out) noexcept = 0;
+  /// Closes some pages. As close_all().
+  virtual Outcome close(PageRange pages) noexcept = 0;
+  /// Without closing anything: puts the first runs of open pages of `part` into `out` that were
+  /// written, and arms them again. `found` of them; all there are if that is fewer than the room.
+  /// As close_all().
+  virtual Outcome find_written(PageRange part, std::span<PageRange> out,
+                               std::size_t& found) noexcept = 0;
   /// Nobody asks for what was written any more.
   virtual Outcome settle() noexcept { return kDone; }
   /// Gives the memory of `pages` back: they read as zero when they are used again.

@@ -83,7 +83,13 @@ void sweep_survivors(HeapState& heap, FreePages& pages) noexcept {
     PageInfo& info = heap.spaces.info(page);
     if (!heap.is_from_space(page)) continue;
     info.kind.store(PageKind::free, std::memory_order_release);
-    if (pages.listed() >= keep) dropping.add(page);
+    if (pages.listed() >= keep) {
+      dropping.add(page);
+    } else if (heap.spaces.is_supplied(page) &&
+               info.opened.load(std::memory_order_relaxed) == heap.report.number) {
+      // A destructor has looked at something in it. What is copied into it next is not open yet.
+      if (failed(heap.spaces.supplier().close(heap.spaces.range(page, 1)))) continue;
+    }
     pages.give(page);
   }
 }

@@ -31,6 +31,7 @@ class Heaps : public testing::TestWithParam<gc::PageSupply> {
     options.supply = GetParam();
     options.nursery_bytes = 1_MiB;
     options.limit_bytes = 256_MiB;
+    options.growth_bytes = 4_MiB;
     return options;
   }
 };

@@ -65,6 +65,7 @@ TEST_P(Shadows, AreTheSame) {
   options.nursery_bytes = 256_KiB;
   options.limit_bytes = 512_MiB;
   options.growth = 0.5;
+  options.growth_bytes = 1_MiB;
   options.collector_thread = !way.deterministic;
   options.stress_seed = way.deterministic ? first_seed | 1 : 0;
   gc::Heap heap(options);

@@ -47,6 +47,8 @@ struct Options {
   std::size_t nursery_bytes = 32_MiB;
   /// The old space is collected when it has grown by this factor over what was alive last time.
   double growth = 1.0;
+  /// ... and by at least this much.
+  std::size_t growth_bytes = 64_MiB;
   PageSupply supply = PageSupply::best;
   /// false: cycles are driven by allocations, in the threads that allocate.
   bool collector_thread = true;

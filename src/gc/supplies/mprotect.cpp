@@ -38,6 +38,12 @@ class PageBits {
   [[nodiscard]] bool has(std::size_t page) noexcept {
     return (word(page).load(std::memory_order_relaxed) & bit(page)) != 0;
   }
+  bool take(std::size_t page) noexcept {
+    const std::uint64_t mask = bit(page);
+    if ((word(page).load(std::memory_order_relaxed) & mask) == 0) return false;
+    word(page).fetch_and(~mask, std::memory_order_relaxed);
+    return true;
+  }
   void clear() noexcept { ::madvise(memory_.data(), memory_.range().size_bytes(), MADV_DONTNEED); }
 
  private:
@@ -98,6 +104,25 @@ class Mprotect final : public PageSupplier {
     }
     return count;
   }
+  Outcome close(PageRange pages) noexcept override {
+    return outcome_of(region_.protect(pages, Access::none));
+  }
+  Outcome find_written(PageRange part, std::span<PageRange> out,
+                       std::size_t& found) noexcept override {
+    PageBits& bits = written_[now_.load(std::memory_order_acquire)];
+    found = 0;
+    const std::size_t first = index_of(part.base);
+    for (std::size_t i = 0; i < part.length.count() && found < out.size(); ++i) {
+      if (!bits.take(first + i)) continue;
+      const PageRange page{part.base + bytes(Pages{i}), Pages{1}};
+      if (const Outcome armed = outcome_of(region_.protect(page, Access::read)); failed(armed)) {
+        bits.set(first + i);
+        return armed;
+      }
+      out[found++] = page;
+    }
+    return kDone;
+  }
   Outcome settle() noexcept override {
     written_[1 - now_.load(std::memory_order_acquire)].clear();
     return kDone;
@@ -115,8 +140,7 @@ class Mprotect final : public PageSupplier {
   void quiesce() noexcept override { region_.quiesce(); }
 
  private:
-  // RACE a thread is held by a flip between the note and the opening: it is not, the collector's
-  // own part of a trap is all that it has. See trap.cpp.
+  // Notes are made in traps, and a flip finds no thread in one.
   static Verdict on_fault(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
     auto& here = *static_cast<Mprotect*>(self);
     return here.handler_(here.self_, fault);

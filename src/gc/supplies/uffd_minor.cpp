@@ -8,6 +8,8 @@
 #include <pagetrap/vm/region.hpp>
 
 #include "gc/supplier.hpp"
+#include "sys/signal_safe_calls.hpp"
+#include "vm/process_files.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -37,6 +39,22 @@ class UffdMinor final : public PageSupplier {
   }
   Result<std::size_t> written(PageRange part, std::span<PageRange> out) noexcept override {
     return lift_->pages(part, LiftedPages::written, out);
+  }
+  Outcome close(PageRange pages) noexcept override { return outcome_of(region_.evict(pages)); }
+  Outcome find_written(PageRange part, std::span<PageRange> out,
+                       std::size_t& found) noexcept override {
+    found = 0;
+    while (!part.empty() && found < out.size()) {
+      std::size_t more = 0;
+      std::byte* scanned = nullptr;
+      if (const int error =
+              sys::scan_pages(pagemap_descriptor(), part, sys::PagesThat::were_written,
+                              out.subspan(found), more, scanned))
+        return Error{"PAGEMAP_SCAN", error, part};
+      found += more;
+      part = {scanned, pages_for(static_cast<std::size_t>(part.end() - scanned))};
+    }
+    return kDone;
   }
   Outcome settle() noexcept override {
     if (!lift_) return kDone;

@@ -2,6 +2,7 @@
 // for written: the same collector for sanitizers, and for kernels that have nothing better.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "gc/supplier.hpp"
@@ -27,6 +28,13 @@ class Unprotected final : public PageSupplier {
     if (out.empty()) return Error{"gc", ENOBUFS, part};
     out[0] = part;
     return std::size_t{1};
+  }
+  Outcome close(PageRange) noexcept override { return kDone; }
+  Outcome find_written(PageRange part, std::span<PageRange> out,
+                       std::size_t& found) noexcept override {
+    found = out.size();
+    std::fill(out.begin(), out.end(), PageRange{part.base, Pages{0}});
+    return kDone;
   }
   Outcome drop(PageRange pages) noexcept override {
     const int error = sys::advise(pages, MADV_DONTNEED);
