@@ -269,7 +269,8 @@ Outcome begin_cycle(HeapState& heap, Thread* self, bool full) noexcept {
   }
   Flip flip(heap, self, full);
   {
-    const std::lock_guard threads(heap.threads_lock);
+    lock_threads(heap, self);
+    const std::lock_guard threads(heap.threads_lock, std::adopt_lock);
     if (heap.stage.load(std::memory_order_acquire) != Stage::idle) return Error{"gc", EBUSY};
     with_registers(
         [](void* which, const std::byte* sp) noexcept { static_cast<Flip*>(which)->run(sp); },

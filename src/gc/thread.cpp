@@ -46,8 +46,8 @@ Thread* attach_thread(HeapState& heap) {
 
 void detach_thread(Thread* thread) noexcept {
   HeapState& heap = *thread->heap;
-  // Until it has the lock it may be stopped, and is still to be found.
-  const std::lock_guard guard(heap.threads_lock);
+  lock_threads(heap, thread);
+  const std::lock_guard guard(heap.threads_lock, std::adopt_lock);
   if (thread->page != kNoPage) {
     PageInfo& info = heap.spaces.info(thread->page);
     info.fill.store(
@@ -122,6 +122,19 @@ void wait_blocked(Thread* thread, std::atomic<std::uint32_t>& word,
         sys::futex_wait(here.word, here.expected);
       },
       &wait);
+}
+
+// A flip has the lock, and waits for this thread to stand still: so it does meanwhile.
+void lock_threads(HeapState& heap, Thread* thread) noexcept {
+  if (heap.threads_lock.try_lock()) return;
+  if (thread == nullptr) return heap.threads_lock.lock();
+  with_registers(
+      [](void* self, const std::byte* sp) noexcept {
+        Thread& here = *static_cast<Thread*>(self);
+        const Blocked blocked(here, sp);
+        here.heap->threads_lock.lock();
+      },
+      thread);
 }
 
 }  // namespace gc

@@ -104,6 +104,8 @@ void with_registers(void (*work)(void* self, const std::byte* sp) noexcept, void
 
 Thread* attach_thread(HeapState& heap);
 void detach_thread(Thread* thread) noexcept;
+/// HeapState::threads_lock, for a thread that may be attached (else null) and is not critical.
+void lock_threads(HeapState& heap, Thread* thread) noexcept;
 /// Mutator::blocking().
 void run_blocking(Thread& thread, void (*work)(void* self), void* self);
 /// Ends when no flip looks at the thread any more.
