@@ -6,6 +6,8 @@
 
 #include <pagetrap/gc/gc.hpp>
 
+#include "gc/supplies.hpp"
+
 namespace pagetrap {
 namespace {
 
@@ -238,14 +240,8 @@ TEST_P(Heaps, AnOldObjectThatRefersToAPinnedYoungOneIsRemembered) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, Heaps,
-                         testing::Values(gc::PageSupply::uffd_minor, gc::PageSupply::mprotect,
-                                         gc::PageSupply::none),
-                         [](const auto& which) {
-                           std::string name = gc::name(which.param);
-                           std::erase(name, '-');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(, Heaps, testing::ValuesIn(tested_supplies()),
+                         [](const auto& which) { return test_name(which.param); });
 
 }  // namespace
 }  // namespace pagetrap

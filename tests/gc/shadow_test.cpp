@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "gc/shadow.hpp"
+#include "gc/supplies.hpp"
 
 namespace pagetrap {
 namespace {
@@ -114,8 +115,7 @@ TEST_P(Shadows, AreTheSame) {
 
 std::vector<Way> ways() {
   std::vector<Way> all;
-  for (const auto supply :
-       {gc::PageSupply::uffd_minor, gc::PageSupply::mprotect, gc::PageSupply::none}) {
+  for (const auto supply : tested_supplies()) {
     for (const unsigned threads : {1U, 2U, 4U, 8U}) all.push_back({supply, threads, false});
     all.push_back({supply, 1, true});
     all.push_back({supply, 3, true});
@@ -124,9 +124,7 @@ std::vector<Way> ways() {
 }
 
 INSTANTIATE_TEST_SUITE_P(, Shadows, testing::ValuesIn(ways()), [](const auto& which) {
-  std::string name = gc::name(which.param.supply);
-  std::erase(name, '-');
-  return name + std::to_string(which.param.threads) +
+  return test_name(which.param.supply) + std::to_string(which.param.threads) +
          (which.param.deterministic ? "deterministic" : "");
 });
 

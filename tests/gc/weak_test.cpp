@@ -8,6 +8,8 @@
 
 #include <pagetrap/gc/gc.hpp>
 
+#include "gc/supplies.hpp"
+
 namespace pagetrap {
 namespace {
 
@@ -183,14 +185,8 @@ TEST_P(Endings, TheEndOfTheHeapRunsDestructorsOfTheLiving) {
   EXPECT_EQ(g_ended, 15);
 }
 
-INSTANTIATE_TEST_SUITE_P(, Endings,
-                         testing::Values(gc::PageSupply::uffd_minor, gc::PageSupply::mprotect,
-                                         gc::PageSupply::none),
-                         [](const auto& which) {
-                           std::string name = gc::name(which.param);
-                           std::erase(name, '-');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(, Endings, testing::ValuesIn(tested_supplies()),
+                         [](const auto& which) { return test_name(which.param); });
 
 }  // namespace
 }  // namespace pagetrap
