@@ -30,7 +30,6 @@ void stand_still(void* self, const std::byte* sp) noexcept {
   Thread& thread = *parking.thread;
   HeapState& heap = *thread.heap;
   note_stack(thread, sp);
-  thread.parked_round.store(parking.round, std::memory_order_relaxed);
   heap.parked.fetch_add(1, std::memory_order_release);
   sys::futex_wake_all(heap.parked);
   while (heap.stop_round.load(std::memory_order_acquire) == parking.round)
@@ -76,14 +75,17 @@ void note_stack(Thread& thread, const std::byte* sp) noexcept {
 
 // stand_still() waits on a futex, and is proved by nobody: it is called in a signal handler, and
 // does what one may.
+//
+// RACE a signal that comes late, or while the thread has looked by itself: it stands still once for
+// each round that counts on it. The signal may come between any two lines here, and its handler
+// does the same: the one who changes parked_round stands still, and is counted.
 void park_if_asked(Thread& thread) noexcept PAGETRAP_SIGNAL_SAFE {
   thread.stop_pending.store(false, std::memory_order_relaxed);
+  std::uint32_t last = thread.parked_round.load(std::memory_order_relaxed);
   Parking parking{&thread, thread.heap->stop_round.load(std::memory_order_acquire)};
-  // RACE a signal that comes late, or to a thread that has looked by itself: once for each round,
-  // and only if the flip counts on it.
-  if (!is_asking(parking.round) ||
+  if (!is_asking(parking.round) || last == parking.round ||
       thread.asked_round.load(std::memory_order_acquire) != parking.round ||
-      thread.parked_round.load(std::memory_order_relaxed) == parking.round)
+      !thread.parked_round.compare_exchange_strong(last, parking.round))
     return;
   sys::call_unproved([](void* self) { with_registers(stand_still, self); }, &parking);
 }

@@ -63,6 +63,8 @@ PAGETRAP_API void will_destroy(HeapState* heap, void* object);
   new (object) Header(type, size);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   here.next = object + size;
+  // Nothing refers to the object before it counts.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   return object + Header::kBytes;
 }
 
