@@ -3,6 +3,7 @@
 
 #include "checkpoint/questions.hpp"
 #include "compress/questions.hpp"
+#include "gc/questions.hpp"
 #include "guard/questions.hpp"
 #include "harness/question.hpp"
 #include "pager/questions.hpp"
@@ -13,11 +14,12 @@ namespace pagetrap::bench {
 
 std::span<const Module> modules() {
   // A list and not self-registering objects: a linker drops those from a static library.
-  static const std::array<Module, 6> kModules{Module{"vm", vm_questions},
+  static const std::array<Module, 7> kModules{Module{"vm", vm_questions},
                                               Module{"pager", pager_questions},
                                               Module{"compress", compress_questions},
                                               Module{"checkpoint", checkpoint_questions},
                                               Module{"store", store_questions},
+                                              Module{"gc", gc_questions},
                                               Module{"guard", guard_questions}};
   return kModules;
 }

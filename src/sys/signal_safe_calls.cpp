@@ -411,6 +411,11 @@ void change_signal_mask(int how, const sigset_t& set, sigset_t* old) noexcept PA
   ::syscall(SYS_rt_sigprocmask, how, &set, old, kKernelSetBytes);
 }
 
+int alternate_stack(stack_t& found) noexcept PAGETRAP_SIGNAL_SAFE {
+  const ErrnoSaver errno_saver;
+  return call(::sigaltstack(nullptr, &found));
+}
+
 int set_signal_action(int signal, const struct sigaction& action) noexcept PAGETRAP_SIGNAL_SAFE {
   const ErrnoSaver errno_saver;
   return call(::sigaction(signal, &action, nullptr));

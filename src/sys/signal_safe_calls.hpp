@@ -126,6 +126,8 @@ PAGETRAP_API void change_signal_mask(int how, const sigset_t& set, sigset_t* old
     PAGETRAP_SIGNAL_SAFE;
 PAGETRAP_API int set_signal_action(int signal, const struct sigaction& action) noexcept
     PAGETRAP_SIGNAL_SAFE;
+/// sigaltstack(2) of this thread, as it is.
+PAGETRAP_API int alternate_stack(stack_t& found) noexcept PAGETRAP_SIGNAL_SAFE;
 /// Calls a handler that another library installed: whatever it does is its own affair.
 PAGETRAP_API void call_foreign_handler(const struct sigaction& action, int signal, siginfo_t* info,
                                        void* context) noexcept PAGETRAP_SIGNAL_SAFE;

@@ -41,6 +41,7 @@ struct ThreadState {
   std::array<std::uint8_t, 16> windows{};  // open windows by protection key
   std::uint32_t pager_depth = 0;  // pager/gate.hpp: calls of the pager this thread is inside of
   bool is_own = false;            // company.hpp: a thread of the library's
+  void* collected = nullptr;      // gc/thread.hpp: the gc::Thread that this thread is attached as
   // dispatch.cpp: the last fault that was taken for one raised before a thaw
   const void* stale_address = nullptr;
   std::uint32_t stale_thaws = 0;

@@ -39,6 +39,16 @@ void ask_for_short_turns() noexcept {
   static_cast<void>(::syscall(SYS_sched_setattr, 0, &attributes, 0));
 }
 
+void go_first() noexcept {
+  Attributes attributes;
+  if (!get(attributes) || (attributes.policy != SCHED_OTHER && attributes.policy != SCHED_BATCH))
+    return;
+  sched_param lowest{};
+  lowest.sched_priority = 1;
+  if (::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) != 0)
+    ask_for_short_turns();
+}
+
 void give_way() noexcept {
   Attributes attributes;
   if (!get(attributes) || (attributes.policy != SCHED_OTHER && attributes.policy != SCHED_BATCH))

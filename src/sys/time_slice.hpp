@@ -12,6 +12,11 @@ namespace pagetrap::sys {
 /// SOURCE  sched_setattr(2); custom slices of EEVDF, Linux 6.12.
 PAGETRAP_API void ask_for_short_turns() noexcept;
 
+/// Lets the calling thread run before all ordinary ones, as soon as it is woken (SCHED_FIFO), where
+/// this user may; else asks for short turns. For threads of ours that others wait for and that do
+/// nothing but a system call at a time. What it creates does not inherit that.
+PAGETRAP_API void go_first() noexcept;
+
 /// Lets the calling thread run where others leave room: nice 19. For threads of ours that nobody
 /// waits for.
 PAGETRAP_API void give_way() noexcept;

@@ -200,7 +200,12 @@ void Channel::stop_threads() noexcept {
 // One handler thread, until it reads a fault on a sentinel.
 void Channel::serve() noexcept {
   sys::this_thread().served_channel = this;
-  sys::ask_for_short_turns();
+  // Where faults are signals it reads remap events only, and a thread that moves page tables waits.
+  if ((needs_.features & UFFD_FEATURE_SIGBUS) != 0) {
+    sys::go_first();
+  } else {
+    sys::ask_for_short_turns();
+  }
   const int uffd = uffd_.descriptor.get();
   const PageRange sentinels = sentinels_.range();
   std::array<uffd_msg, kBatch> messages;

@@ -30,8 +30,13 @@ const char* obstacle(BackendId id, const RegionOptions& options) {
   if (options.kernel_accesses && !can.kernel_accesses)
     return "serving system calls needs uffd-thread and kernel-mode userfaultfd: root or "
            "CAP_SYS_PTRACE, sysctl vm.unprivileged_userfaultfd=1, or access to /dev/userfaultfd";
-  if (options.liftable && (!is_userfaultfd(id) || options.backing != Backing::anonymous))
-    return "lift needs a userfaultfd backend and anonymous memory";
+  if (options.liftable && !is_userfaultfd(id)) return "lift needs a userfaultfd backend";
+  // A memory object's pages are put back by supply(publish), after minor faults.
+  const bool minor_only =
+      options.faults.has(FaultKind::minor) && !options.faults.has(FaultKind::missing);
+  if (options.liftable && options.backing != Backing::anonymous &&
+      (options.backing != Backing::memfd || !minor_only || id != BackendId::uffd_inline))
+    return "lift needs anonymous memory, or a memfd with minor faults in the faulting thread";
   // A range can have one userfaultfd, and that one either resolves write faults itself or tells us.
   if (is_userfaultfd(id) && resolved_by_kernel(options.dirty) &&
       options.faults.has(FaultKind::write_protected))

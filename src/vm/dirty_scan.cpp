@@ -28,7 +28,9 @@ Outcome ScanTracker::begin(RegionState& state) {
   // Fresh private memory is clean as it is, and marking 2^28 empty pages would cost 2 GiB of page
   // tables: collect_first() tells holes from written pages. A memory object's pages must be marked,
   // since reading one maps it unmarked; so must whatever is in adopted memory.
-  if (state.owns_memory && state.options.backing == Backing::anonymous) return kDone;
+  // In a liftable one nothing is mapped but by supply(), which says how.
+  const bool fresh = state.options.backing == Backing::anonymous || state.liftable;
+  if (state.owns_memory && fresh) return kDone;
   return arm(state, state.range);
 }
 

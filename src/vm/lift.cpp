@@ -55,6 +55,11 @@ std::byte* in_window(const RegionState& state, const std::byte* page, std::byte*
   return window + (page - state.range.base);
 }
 
+// Its pages need no way back: they are in the object, and supply(publish) maps them.
+bool is_memory_object(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
+  return state.options.backing != Backing::anonymous;
+}
+
 bool kernel_moves(const RegionState& state) noexcept PAGETRAP_SIGNAL_SAFE {
   return (state.channel->features() & UFFD_FEATURE_MOVE) != 0;
 }
@@ -181,10 +186,16 @@ int trap_missing(RegionState& state) noexcept {
 
 // The phase is `moving`: faults run again until it is over, and handlers that began before have
 // ended. None may be running: it could be in the thread that must read the remap event.
+//
+// A memory object's handlers run in the faulting threads, and none reads that event. They are not
+// waited for: the caller may hold a thread that is in one. What a handler publishes that began
+// before is the contents of the object all the same; whether they should be seen is its own affair.
 Outcome move_away(RegionState& state, PageRange window, Pages front) noexcept {
-  if (const int error = trap_missing(state))
-    return Error{"UFFDIO_REGISTER for a lift", error, state.range};
-  wait_for_handlers(state);
+  if (!is_memory_object(state)) {
+    if (const int error = trap_missing(state))
+      return Error{"UFFDIO_REGISTER for a lift", error, state.range};
+    wait_for_handlers(state);
+  }
   std::byte* moved = nullptr;
   if (const int error = move_tables({state.range.base, front}, window.base, moved)) {
     // What has gone comes back the same way; nobody has seen it gone, since faults wait.
@@ -194,10 +205,11 @@ Outcome move_away(RegionState& state, PageRange window, Pages front) noexcept {
     return Error{"mremap MREMAP_DONTUNMAP", error, state.range,
                  error == ENOMEM ? "too many mappings (vm.max_map_count), or no memory" : ""};
   }
+  const PageState empty = is_memory_object(state) ? PageState::evicted : PageState::missing;
   if (front == state.range.length) {
-    state.pages.reset(PageState::missing);
+    state.pages.reset(empty);
   } else {
-    state.pages.set({state.range.base, front}, PageState::missing);
+    state.pages.set({state.range.base, front}, empty);
   }
   return kDone;
 }
@@ -206,6 +218,7 @@ Outcome move_away(RegionState& state, PageRange window, Pages front) noexcept {
 // is a missing fault. Without marks to clear, ending the registration costs nothing; with them the
 // window becomes addresses of the region, whose faults fill_hole() serves.
 Outcome quiet_window(RegionState& state, PageRange window) noexcept {
+  if (is_memory_object(state)) return kDone;  // nobody reads it
   if (state.uffd_mode == 0) {
     const int error = sys::uffd_unregister(state.uffd, window);
     return error == 0 ? kDone : Error{"UFFDIO_UNREGISTER of the window", error, window};
@@ -359,6 +372,8 @@ Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
   if (const Outcome wrong = check_part(state, front_, "Lift::restore", range); failed(wrong))
     return wrong;
+  if (is_memory_object(*state))
+    return Error{"Lift::restore", ENOTSUP, range, "supply(publish) maps a memory object's pages"};
   const UsesWindow window(*state);
   if (window.base() == nullptr) return finished("Lift::restore", range);
   std::size_t filled = 0;
@@ -436,6 +451,14 @@ Result<Done> Lift::finish() noexcept {
   if (state_ == nullptr) return Done{};
   const std::atomic_ref<RegionState*> mine(state_);
   RegionState& state = *mine.exchange(nullptr);
+  if (is_memory_object(state)) {
+    const std::lock_guard guard(state.control);
+    state.lift_window.store(nullptr, std::memory_order_seq_cst);
+    state.lift_phase.store(LiftPhase::none, std::memory_order_release);
+    wait_for_handlers(state);  // RACE one may be looking at its pages()
+    ::munmap(window_.base, window_.size_bytes());
+    return Done{};
+  }
   Outcome worst = restore_rest(state, {window_.base, front_});
   if (failed(worst)) {
     // The window keeps what could not be put back; nothing is lost, and faults still find it.

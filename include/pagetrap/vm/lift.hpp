@@ -3,6 +3,10 @@
 // mremap(MREMAP_DONTUNMAP) moves the page tables to a window of the same size. With userfaultfd's
 // EVENT_REMAP and 1 GiB alignment the kernel moves whole subtrees: tens of microseconds at any
 // size. The old place then faults `missing`, also for system calls, and no thread had to cooperate.
+//
+// A memory object (Backing::memfd) faults `minor` after it, and needs no way back: its contents are
+// in the object, and the handler supplies them by Supply::publish. The window only tells, by
+// pages(), what was there and written; it may not be read. lift() does not wait for handlers then.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +35,8 @@ enum class LiftedPages : std::uint8_t {
 /// to supply, usually by restore(); without one, or if it did not ask for them, pagetrap restores
 /// the page touched. Faults before lift() has returned wait for it. Reading the window is free.
 /// restore() does not keep rights: a page that was protected comes back writable.
-/// Destruction restores what is left.
+/// Destruction restores what is left. Of a memory object nothing is restored: at(), restore() and
+/// put_back() are not for it.
 class PAGETRAP_API Lift {
  public:
   ~Lift();

@@ -72,7 +72,8 @@ struct RegionOptions {
   HugePages huge_pages = HugePages::system;
   DirtyForm dirty = DirtyForm::none;
   bool freezable = false;  // freeze() in time that grows with threads: takes a protection key
-  bool liftable = false;   // lift() in constant time: private memory, 1 GiB aligned
+  bool liftable = false;   // lift() in constant time: private memory, or a memfd with minor faults
+                           // in the faulting thread; 1 GiB aligned
   ForkPolicy on_fork = ForkPolicy::rearm;
 };
 

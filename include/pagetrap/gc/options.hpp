@@ -1,0 +1,88 @@
+// What a heap can be told, and what it tells.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include <new>
+
+#include <pagetrap/core/config.hpp>
+#include <pagetrap/core/units.hpp>
+
+namespace pagetrap {
+inline namespace v0 {
+namespace gc {
+
+/// How pages are closed and opened.
+enum class PageSupply : std::uint8_t {
+  best,        // the first below that is there
+  uffd_minor,  // userfaultfd minor faults over a memory object that is mapped twice
+  mprotect,    // mprotect(2) and SIGSEGV over the same: a flip takes time for every page
+  none,        // nothing is protected: a whole cycle runs inside the flip
+};
+PAGETRAP_API const char* name(PageSupply supply) noexcept;
+
+/// One cycle, as Options::on_cycle hears of it.
+struct Cycle {
+  std::uint32_t number = 0;
+  bool full = false;
+  double stop_us = 0;   // until all threads stood still
+  double pause_us = 0;  // from then until they went on
+  double lift_us = 0;   // of that, closing the old space
+  double total_us = 0;  // from the flip to the end
+  std::uint64_t traps = 0;
+  std::uint64_t pins = 0;  // pages that stacks and registers point to
+  std::uint64_t copied_bytes = 0;
+  std::uint64_t scanned_pages = 0;
+  std::uint64_t dirty_pages = 0;   // old pages written since the last cycle
+  std::uint64_t opened_pages = 0;  // clean ones, in bulk
+};
+
+struct Options {
+  /// The most that live objects may take, with what is waiting to be found dead. Beyond it make()
+  /// collects, and then throws OutOfMemory. A cycle needs up to as much again while it copies.
+  std::size_t limit_bytes = 4_GiB;
+  /// How much is allocated between two cycles.
+  std::size_t nursery_bytes = 32_MiB;
+  /// The old space is collected when it has grown by this factor over what was alive last time.
+  double growth = 1.0;
+  /// ... and by at least this much.
+  std::size_t growth_bytes = 64_MiB;
+  PageSupply supply = PageSupply::best;
+  /// false: cycles are driven by allocations, in the threads that allocate.
+  bool collector_thread = true;
+  /// Which signal stops threads. 0: the highest real-time signal that is free.
+  int stop_signal = 0;
+  /// Called at the end of each cycle, in the thread that ended it. May not use the heap.
+  void (*on_cycle)(void* self, const Cycle& cycle) = nullptr;
+  void* on_cycle_self = nullptr;
+  /// For tests: every allocation may flip, or do a step of a cycle, as this seed decides.
+  std::uint64_t stress_seed = 0;
+};
+
+struct Statistics {
+  std::uint64_t cycles = 0;
+  std::uint64_t full_cycles = 0;
+  std::uint64_t traps = 0;
+  std::uint64_t pins = 0;
+  std::uint64_t copied_bytes = 0;
+  std::uint64_t finalized = 0;
+  double longest_pause_us = 0;
+  double pauses_us = 0;
+  std::size_t used_bytes = 0;  // pages that have objects, dead or alive
+};
+
+/// The limit is reached, and everything in the heap is alive.
+class PAGETRAP_API OutOfMemory : public std::bad_alloc {
+ public:
+  OutOfMemory(std::size_t wanted, std::size_t used, std::size_t limit);
+  [[nodiscard]] const char* what() const noexcept override { return words_.c_str(); }
+
+ private:
+  std::string words_;
+};
+
+}  // namespace gc
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,322 @@
+#include "gc/collector.hpp"
+
+#include <array>
+
+#include "gc/scan.hpp"
+#include "gc/stop.hpp"
+#include "sys/company.hpp"
+#include "sys/signal_safe_calls.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace gc {
+namespace {
+
+constexpr PageIndex kPart = 2048;     // pages that are looked at together: 8 MiB
+constexpr PageIndex kTogether = 64;   // scanned pages that are opened in one call
+constexpr PageIndex kCleanRun = 512;  // clean ones
+
+std::uint32_t cycle_of(const HeapState& heap) noexcept {
+  return heap.cycle.load(std::memory_order_relaxed);
+}
+
+void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept {
+  // What is refused stays closed: its trap opens it.
+  if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true))) return;
+  for (PageIndex page = first; page < first + count; ++page)
+    heap.spaces.info(page).opened.store(cycle_of(heap), std::memory_order_relaxed);
+}
+
+// Pages that the last cycle left, and this one has neither moved nor opened, nor to scan already.
+// Clean ones may be opened as they are.
+bool is_left(const HeapState& heap, PageIndex page) noexcept {
+  const PageIndex first = first_page_of(heap, page);
+  const PageInfo& head = heap.spaces.info(first);
+  const PageKind kind = head.kind.load(std::memory_order_acquire);
+  if (kind != PageKind::old && kind != PageKind::large) return false;
+  const PageInfo& info = heap.spaces.info(page);
+  return head.epoch.load(std::memory_order_acquire) < cycle_of(heap) &&
+         info.opened.load(std::memory_order_relaxed) != cycle_of(heap) &&
+         info.due.load(std::memory_order_relaxed) != cycle_of(heap);
+}
+
+void open_clean(HeapState& heap, PageIndex begin, PageIndex end) noexcept {
+  for (PageIndex page = begin; page < end;) {
+    if (!is_left(heap, page)) {
+      ++page;
+      continue;
+    }
+    PageIndex last = page;
+    while (last < end && last - page < kCleanRun && is_left(heap, last)) ++last;
+    open_run(heap, page, last - page);
+    heap.report.opened_pages += last - page;
+    page = last;
+  }
+}
+
+void queue_dirty(HeapState& heap, PageIndex begin, PageIndex end) noexcept {
+  for (PageIndex page = begin; page < end; ++page) {
+    if (!is_left(heap, page)) continue;
+    heap.queue.push(page);
+    ++heap.report.dirty_pages;
+  }
+}
+
+// RACE a page that a trap has scanned and opened meanwhile is not scanned again, nor opened; it may
+// have been written since, which the next flip finds.
+void discover_part(HeapState& heap, PageIndex begin, PageIndex end) noexcept {
+  std::array<PageRange, kPart / 2 + 1> runs;
+  const PageRange part = heap.spaces.range(begin, end - begin);
+  const auto found = heap.spaces.supplier().written(part, runs);
+  if (!found) {
+    // Whatever may have been written is scanned.
+    queue_dirty(heap, begin, end);
+    return;
+  }
+  PageIndex next = begin;
+  for (std::size_t i = 0; i < *found; ++i) {
+    const auto first = static_cast<PageIndex>((runs[i].base - heap.spaces.base()) /
+                                              static_cast<std::ptrdiff_t>(kPageBytes));
+    const auto last = first + static_cast<PageIndex>(runs[i].length.count());
+    open_clean(heap, next, first);
+    queue_dirty(heap, first, last);
+    next = last;
+  }
+  open_clean(heap, next, end);
+}
+
+void discover(HeapState& heap) noexcept {
+  const PageIndex old_end = heap.old_pages.wild();
+  if (heap.discovered >= old_end && heap.discovered < heap.spaces.large.begin)
+    heap.discovered = heap.spaces.large.begin;
+  const PageIndex end = heap.discovered < old_end ? old_end : heap.large.wild();
+  if (heap.discovered >= end) {
+    heap.stage.store(Stage::drain, std::memory_order_release);
+    return;
+  }
+  const PageIndex part_end = std::min(end, heap.discovered + kPart);
+  discover_part(heap, heap.discovered, part_end);
+  heap.discovered = part_end;
+}
+
+void flush_opening(HeapState& heap, Worker& worker) noexcept {
+  if (worker.opening.size() != 0)
+    open_run(heap, worker.opening.begin, static_cast<PageIndex>(worker.opening.size()));
+  worker.opening = {};
+}
+
+void open_soon(HeapState& heap, Worker& worker, PageIndex page) noexcept {
+  if (heap.spaces.info(page).opened.load(std::memory_order_relaxed) == cycle_of(heap)) return;
+  if (worker.opening.end != page || worker.opening.size() == kTogether) {
+    flush_opening(heap, worker);
+    worker.opening = {page, page};
+  }
+  ++worker.opening.end;
+}
+
+void scan_queued(HeapState& heap, Worker& worker, PageIndex queued) noexcept {
+  const PageIndex first = queued & ~ScanQueue::kWholeObject;
+  const PageIndex count =
+      (queued & ScanQueue::kWholeObject) != 0 ? heap.spaces.info(first).extent : 1;
+  for (PageIndex page = first; page < first + count; ++page) {
+    scan_page(heap, worker, page);
+    open_soon(heap, worker, page);
+  }
+}
+
+// Its own buffer first, while it is in the cache. False: there is nothing to do.
+bool scan_some(HeapState& heap, Worker& worker) noexcept {
+  if (scan_own_buffer(heap, worker)) return true;
+  const PageIndex queued = heap.queue.pop();
+  if (queued == kNoPage) return false;
+  scan_queued(heap, worker, queued);
+  return true;
+}
+
+void drain(HeapState& heap) noexcept {
+  if (!scan_some(heap, heap.collector.worker))
+    heap.stage.store(Stage::finish, std::memory_order_seq_cst);
+}
+
+bool has_work(const HeapState& heap) noexcept {
+  if (!heap.queue.empty() || has_open_buffer(heap, heap.collector.worker)) return true;
+  return std::any_of(heap.threads.begin(), heap.threads.end(),
+                     [&](const Thread* thread) { return has_open_buffer(heap, thread->worker); });
+}
+
+// Buffers of threads that had a trap, and of the collector, are scanned where they are.
+void scan_buffers(HeapState& heap) noexcept {
+  const auto scan = [&](const Worker& worker) {
+    const PageIndex page = worker.buffer.load(std::memory_order_acquire);
+    if (!has_open_buffer(heap, worker)) return;
+    scan_page(heap, heap.collector.worker, page);
+    open_soon(heap, heap.collector.worker, page);
+  };
+  for (const Thread* const thread : heap.threads) scan(thread->worker);
+  scan(heap.collector.worker);
+}
+
+void clear_weaks(HeapState& heap) noexcept {
+  heap.weaks.for_each([&](void*& word) {
+    word = reinterpret_cast<void*>(forwarded(heap, reinterpret_cast<std::uintptr_t>(word)));
+  });
+}
+
+// Objects with a destructor: those that are dead wait for the sweep.
+void find_dying(HeapState& heap) noexcept {
+  const std::lock_guard guard(heap.destroy_lock);
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < heap.to_destroy.size(); ++i) {
+    const std::uint64_t object = heap.to_destroy.at(i);
+    const std::uint64_t now = forwarded(heap, object);
+    if (now == 0) {
+      heap.dying.push(object);
+    } else {
+      heap.to_destroy.set(kept++, now);
+    }
+  }
+  heap.to_destroy.shrink(kept);
+}
+
+void count_workers(HeapState& heap) noexcept {
+  const auto add = [&](Worker& worker) {
+    heap.report.traps += worker.traps.exchange(0, std::memory_order_relaxed);
+    heap.report.copied_bytes += worker.copied_bytes.exchange(0, std::memory_order_relaxed);
+    heap.report.scanned_pages += worker.scanned_pages.exchange(0, std::memory_order_relaxed);
+  };
+  for (Thread* const thread : heap.threads) add(thread->worker);
+  add(heap.collector.worker);
+}
+
+void scan_on(HeapState& heap) noexcept {
+  scan_buffers(heap);
+  heap.stage.store(Stage::drain, std::memory_order_release);
+}
+
+// Nothing seems left.
+//
+// RACE a helper has taken something from the queue: it counts itself in before it looks whether
+// there is still something to scan.
+// RACE a trap that is under way has closed a page, and has yet to copy what the page refers to: it
+// is waited for (quiesce). A trap that began since then may have closed the page that the first one
+// copied to: `activity` tells. And nobody may copy by asking for a weak reference: its lock.
+//
+// `paused`: all threads stand still, and this one has their lock.
+void finish(HeapState& heap, bool paused) noexcept {
+  flush_opening(heap, heap.collector.worker);
+  if (heap.helpers.load(std::memory_order_seq_cst) != 0) return sys::yield();
+  const std::uint64_t before = heap.activity.load(std::memory_order_seq_cst);
+  std::unique_lock threads(heap.threads_lock, std::defer_lock);
+  if (!paused) threads.lock();
+  if (has_work(heap)) return scan_on(heap);
+  if (!paused) threads.unlock();
+  heap.spaces.supplier().quiesce();
+  if (!paused) threads.lock();
+  const std::lock_guard weaks(heap.weaks.lock);
+  if (has_work(heap) || heap.activity.load(std::memory_order_seq_cst) != before)
+    return scan_on(heap);
+  clear_weaks(heap);
+  find_dying(heap);
+  count_workers(heap);
+  heap.active.store(false, std::memory_order_seq_cst);
+  heap.stage.store(Stage::sweep, std::memory_order_release);
+}
+
+void end_cycle(HeapState& heap) noexcept {
+  const std::uint64_t now = sys::monotonic_nanoseconds();
+  heap.report.total_us = static_cast<double>(now - heap.flipped_at) / 1000;
+  {
+    const std::lock_guard guard(heap.statistics_lock);
+    Statistics& all = heap.statistics;
+    ++all.cycles;
+    all.full_cycles += heap.report.full ? 1 : 0;
+    all.traps += heap.report.traps;
+    all.pins += heap.report.pins;
+    all.copied_bytes += heap.report.copied_bytes;
+    all.pauses_us += heap.report.pause_us;
+    all.longest_pause_us = std::max(all.longest_pause_us, heap.report.pause_us);
+  }
+  if (heap.options.on_cycle != nullptr)
+    heap.options.on_cycle(heap.options.on_cycle_self, heap.report);
+  heap.stage.store(Stage::idle, std::memory_order_release);
+  heap.ended.store(heap.report.number, std::memory_order_release);
+  sys::futex_wake_all(heap.ended);
+}
+
+}  // namespace
+
+bool step(HeapState& heap) noexcept {
+  switch (heap.stage.load(std::memory_order_acquire)) {
+    case Stage::idle:
+      return false;
+    case Stage::discover:
+      discover(heap);
+      break;
+    case Stage::drain:
+      drain(heap);
+      break;
+    case Stage::finish:
+      finish(heap, false);
+      break;
+    case Stage::sweep:
+      sweep(heap);
+      end_cycle(heap);
+      return false;
+  }
+  return true;
+}
+
+void help(HeapState& heap, Thread* self) noexcept {
+  {
+    const Critical critical(self);
+    const std::unique_lock guard(heap.collector_lock, std::try_to_lock);
+    if (guard.owns_lock()) {
+      step(heap);
+      return;
+    }
+  }
+  sys::yield();
+}
+
+bool help_scanning(HeapState& heap, Thread& self, unsigned pages) noexcept {
+  const Critical critical(&self);
+  heap.helpers.fetch_add(1, std::memory_order_seq_cst);
+  bool found = true;
+  for (; pages > 0 && found; --pages) {
+    const Stage stage = heap.stage.load(std::memory_order_seq_cst);
+    found = (stage == Stage::discover || stage == Stage::drain) && scan_some(heap, self.worker);
+  }
+  flush_opening(heap, self.worker);
+  heap.helpers.fetch_sub(1, std::memory_order_seq_cst);
+  return found;
+}
+
+void scan_all_in_pause(HeapState& heap) noexcept {
+  for (;;) {
+    const Stage stage = heap.stage.load(std::memory_order_relaxed);
+    if (stage == Stage::sweep) return;
+    if (stage == Stage::discover) discover(heap);
+    if (stage == Stage::drain) drain(heap);
+    if (stage == Stage::finish) finish(heap, true);
+  }
+}
+
+void serve(HeapState& heap) noexcept {
+  const sys::OwnThread own;
+  sys::this_thread().collected = &heap.collector;
+  heap.collector.id = sys::thread_id();
+  while (!heap.ending.load(std::memory_order_acquire)) {
+    const std::uint32_t begun = heap.begun.load(std::memory_order_acquire);
+    if (heap.ended.load(std::memory_order_acquire) == begun) {
+      sys::futex_wait(heap.begun, begun);
+      continue;
+    }
+    const std::lock_guard guard(heap.collector_lock);
+    while (step(heap)) {
+    }
+  }
+}
+
+}  // namespace gc
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,69 @@
+// PageSupplier: how the pages of the old space are closed to the program, opened again, and found
+// when they were written; and the collector's own way to them meanwhile.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include <pagetrap/core/result.hpp>
+#include <pagetrap/core/units.hpp>
+#include <pagetrap/gc/options.hpp>
+#include <pagetrap/vm/fault.hpp>
+
+#include "gc/outcome.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace gc {
+
+class PageSupplier {
+ public:
+  PageSupplier() = default;
+  virtual ~PageSupplier() = default;
+  PageSupplier(const PageSupplier&) = delete;
+  PageSupplier& operator=(const PageSupplier&) = delete;
+
+  [[nodiscard]] virtual PageSupply id() const noexcept = 0;
+  /// Whether pages are really closed.
+  [[nodiscard]] virtual bool closes() const noexcept { return true; }
+  /// What it supplies. All of it is closed at first.
+  [[nodiscard]] virtual PageRange range() const noexcept = 0;
+  /// From a byte of the range to the same byte as the collector always sees it.
+  [[nodiscard]] virtual std::ptrdiff_t view() const noexcept = 0;
+
+  /// Closes the whole range. Threads are stopped: nothing here may call malloc.
+  virtual Outcome close_all() noexcept = 0;
+  /// Opens pages, as far as they are closed. `armed`: the next write to each is to be found.
+  virtual Outcome open(PageRange pages, bool armed) noexcept PAGETRAP_SIGNAL_SAFE = 0;
+  /// Puts the runs of pages of `part` into `out` that were written, or opened unarmed, before the
+  /// last close_all(). Between that and settle(). ENOBUFS: more runs than room.
+  virtual Result<std::size_t> written(PageRange part, std::span<PageRange> out) noexcept = 0;
+  /// Closes some pages. As close_all().
+  virtual Outcome close(PageRange pages) noexcept = 0;
+  /// Without closing anything: puts the first runs of open pages of `part` into `out` that were
+  /// written, and arms them again. `found` of them; all there are if that is fewer than the room.
+  /// As close_all().
+  virtual Outcome find_written(PageRange part, std::span<PageRange> out,
+                               std::size_t& found) noexcept = 0;
+  /// Nobody asks for what was written any more.
+  virtual Outcome settle() noexcept { return kDone; }
+  /// Gives the memory of `pages` back: they read as zero when they are used again.
+  virtual Outcome drop(PageRange pages) noexcept = 0;
+
+  /// Calls `handler` for each access to a closed page.
+  virtual Outcome on_trap(Handler handler, void* self) noexcept = 0;
+  /// Waits for all handlers that began before.
+  virtual void quiesce() noexcept = 0;
+};
+
+/// At `address`, or EEXIST; `best` becomes the first that this kernel and this user have.
+Result<std::unique_ptr<PageSupplier>> make_supplier(PageSupply which, std::byte* address,
+                                                    std::size_t size_bytes);
+Result<std::unique_ptr<PageSupplier>> make_uffd_minor(std::byte* address, std::size_t size_bytes);
+Result<std::unique_ptr<PageSupplier>> make_mprotect(std::byte* address, std::size_t size_bytes);
+Result<std::unique_ptr<PageSupplier>> make_unprotected(std::byte* address, std::size_t size_bytes);
+
+}  // namespace gc
+}  // namespace v0
+}  // namespace pagetrap

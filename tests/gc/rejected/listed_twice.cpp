@@ -1,0 +1,10 @@
+// ... because another is listed twice.
+#include <pagetrap/gc/gc.hpp>
+
+namespace gc = pagetrap::gc;
+
+struct Node : gc::object<Node> {
+  gc::ref<Node> left, right;
+  static constexpr auto members = gc::members(&Node::left, &Node::left);
+};
+void use(gc::Heap& heap) { heap.make<Node>(); }

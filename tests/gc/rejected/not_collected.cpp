@@ -1,0 +1,9 @@
+// Not a collected type.
+#include <pagetrap/gc/gc.hpp>
+
+namespace gc = pagetrap::gc;
+
+struct Node {
+  gc::ref<Node> next;
+};
+void use(gc::Heap& heap) { heap.make<Node>(); }

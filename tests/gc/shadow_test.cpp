@@ -1,0 +1,132 @@
+// The campaign in short: random graphs and their shadows, on every supply, by one thread or many,
+// with a collector's thread or in a deterministic order. PAGETRAP_GC_SECONDS makes each last
+// longer, PAGETRAP_GC_SEED repeats one.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "gc/shadow.hpp"
+#include "gc/supplies.hpp"
+
+namespace pagetrap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds() {
+  const char* const asked = std::getenv("PAGETRAP_GC_SECONDS");
+  return asked != nullptr ? std::atof(asked) : 1.0;
+}
+
+std::uint64_t seed() {
+  if (const char* const asked = std::getenv("PAGETRAP_GC_SEED"))
+    return std::strtoull(asked, nullptr, 10);
+  return std::random_device{}();
+}
+
+struct Way {
+  gc::PageSupply supply;
+  unsigned threads;
+  bool deterministic;  // every allocation may flip, or do a step of the cycle
+};
+
+class Shadows : public testing::TestWithParam<Way> {};
+
+/// Worlds that threads take in turns.
+class Exchange {
+ public:
+  void put(std::unique_ptr<World> world) {
+    const std::lock_guard guard(lock_);
+    worlds_.push_back(std::move(world));
+  }
+  std::unique_ptr<World> take() {
+    const std::lock_guard guard(lock_);
+    auto world = std::move(worlds_.front());
+    worlds_.erase(worlds_.begin());
+    return world;
+  }
+
+ private:
+  std::mutex lock_;
+  std::vector<std::unique_ptr<World>> worlds_;
+};
+
+TEST_P(Shadows, AreTheSame) {
+  const Way way = GetParam();
+  const std::uint64_t first_seed = seed();
+  std::printf("PAGETRAP_GC_SEED=%llu\n", static_cast<unsigned long long>(first_seed));
+  gc::Options options;
+  options.supply = way.supply;
+  options.nursery_bytes = 256_KiB;
+  options.limit_bytes = 512_MiB;
+  options.growth = 0.5;
+  options.growth_bytes = 1_MiB;
+  options.collector_thread = !way.deterministic;
+  options.stress_seed = way.deterministic ? first_seed | 1 : 0;
+  gc::Heap heap(options);
+  Exchange exchange;
+  {
+    gc::Mutator here(heap);
+    for (unsigned i = 0; i <= way.threads; ++i)
+      exchange.put(std::make_unique<World>(heap, first_seed + i));
+  }
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds());
+  std::atomic<std::uint64_t> changes{0};
+  const auto work = [&] {
+    gc::Mutator here(heap);
+    while (Clock::now() < end && !testing::Test::HasFatalFailure()) {
+      auto world = exchange.take();
+      world->change(20000);
+      world->check();
+      changes += 20000;
+      exchange.put(std::move(world));
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < way.threads; ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+  {
+    gc::Mutator here(heap);
+    for (unsigned i = 0; i <= way.threads; ++i) {
+      auto world = exchange.take();
+      heap.collect(i % 2 == 0);
+      world->check();
+    }
+  }
+  const gc::Statistics statistics = heap.statistics();
+  std::printf("%llu changes, %llu cycles (%llu full), %llu traps, %llu pins\n",
+              static_cast<unsigned long long>(changes),
+              static_cast<unsigned long long>(statistics.cycles),
+              static_cast<unsigned long long>(statistics.full_cycles),
+              static_cast<unsigned long long>(statistics.traps),
+              static_cast<unsigned long long>(statistics.pins));
+  EXPECT_GT(statistics.cycles, 3U);
+  if (way.supply != gc::PageSupply::none) {
+    EXPECT_GT(statistics.traps, 0U);
+  }
+}
+
+std::vector<Way> ways() {
+  std::vector<Way> all;
+  for (const auto supply : tested_supplies()) {
+    for (const unsigned threads : {1U, 2U, 4U, 8U}) all.push_back({supply, threads, false});
+    all.push_back({supply, 1, true});
+    all.push_back({supply, 3, true});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(, Shadows, testing::ValuesIn(ways()), [](const auto& which) {
+  return test_name(which.param.supply) + std::to_string(which.param.threads) +
+         (which.param.deterministic ? "deterministic" : "");
+});
+
+}  // namespace
+}  // namespace pagetrap
