@@ -17,6 +17,12 @@ namespace pagetrap {
 inline namespace v0 {
 namespace guard {
 
+namespace {
+
+constexpr int kLooks = 200;  // 30 us
+
+}  // namespace
+
 bool Engine::start_thread() noexcept {
   stopping_.store(false);
   sigset_t blocked;
@@ -44,19 +50,28 @@ void Engine::stop_thread() noexcept {
   ::pthread_join(thread_, nullptr);
 }
 
+namespace {
+
+/// The next message. False: none came, or the descriptor is being replaced.
+bool next_message(int uffd, uffd_msg& message) noexcept {
+  // Faults come in crowds, and to be woken takes longer than to serve one: it looks for a while.
+  for (int looks = 0; looks < kLooks; ++looks)
+    if (::read(uffd, &message, sizeof message) == static_cast<ssize_t>(sizeof message)) return true;
+  pollfd wait{uffd, POLLIN, 0};
+  if (::poll(&wait, 1, 1000) <= 0) return false;
+  const ssize_t got = ::read(uffd, &message, sizeof message);
+  // EAGAIN: who waited was woken meanwhile. Closed: another descriptor is on its way.
+  if (got < 0 && errno != EAGAIN && errno != EINTR) sys::yield();
+  return got == static_cast<ssize_t>(sizeof message);
+}
+
+}  // namespace
+
 void Engine::serve() noexcept {
   for (;;) {
-    const int uffd = pages_.descriptor();
-    pollfd wait{uffd, POLLIN, 0};
-    if (::poll(&wait, 1, 1000) <= 0) continue;
     uffd_msg message{};
-    const ssize_t got = ::read(uffd, &message, sizeof message);
-    if (got != static_cast<ssize_t>(sizeof message)) {
-      // EAGAIN: who waited was woken meanwhile. Closed: another descriptor is on its way.
-      if (got < 0 && errno != EAGAIN && errno != EINTR) sys::yield();
+    if (!next_message(pages_.descriptor(), message) || message.event != UFFD_EVENT_PAGEFAULT)
       continue;
-    }
-    if (message.event != UFFD_EVENT_PAGEFAULT) continue;
     const auto* const address =
         reinterpret_cast<const std::byte*>(std::uintptr_t{message.arg.pagefault.address});
     if (stopping_.load()) {
