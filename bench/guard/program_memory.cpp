@@ -97,7 +97,7 @@ void measure_alias(const Effort& effort, Report& report) {
 
 void measure_page_cold(const Effort& effort, Report& report) {
   // Less than by default, so that these programs have blocks to pack.
-  const std::size_t hot = effort.quick ? 4_MiB : 16_MiB;
+  const std::size_t hot = effort.quick ? 8_MiB : 32_MiB;
   const Words options{"--guard=page+cold", "--guard-hot", std::to_string(hot)};
   if (run_to_end(under_guard(options, {"/bin/true"}), report).status != 0)
     report.skip("this command has no strength page+cold");

@@ -8,6 +8,7 @@ Questions guard_questions() {
   add_bump_break_even(questions);
   add_shield(questions);
   add_guarded_programs(questions);
+  add_page_pair(questions);
   add_guarded_memory(questions);
   add_stack_capture(questions);
   add_live_objects(questions);

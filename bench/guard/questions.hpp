@@ -16,6 +16,7 @@ void add_bump(Questions& questions);
 void add_bump_break_even(Questions& questions);
 void add_shield(Questions& questions);
 void add_guarded_programs(Questions& questions);
+void add_page_pair(Questions& questions);
 void add_guarded_memory(Questions& questions);
 void add_stack_capture(Questions& questions);
 void add_live_objects(Questions& questions);
