@@ -134,8 +134,8 @@ bool Walk::to_caller() noexcept PAGETRAP_SIGNAL_SAFE {
   return at.pc != 0;
 }
 
-std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
-                   std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE {
+[[gnu::flatten]] std::size_t unwind(Registers registers, bool exact, std::uintptr_t* frames,
+                                    std::size_t most) noexcept PAGETRAP_SIGNAL_SAFE {
   if (registers.pc == 0 || most == 0) return 0;
   Walk walk(registers, exact);
   std::size_t count = 0;
