@@ -2,39 +2,22 @@
 #include "gc/instructions.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <array>
-#include <cstdio>
-#include <filesystem>
-#include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
+
+#include "support/disassembly.hpp"
 
 namespace pagetrap {
 namespace {
 
-std::string disassembly_of(const char* function) {
-  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
-  const std::string command = std::string("objdump -d --no-show-raw-insn --disassemble=") +
-                              function + " '" + program + "' 2>/dev/null";
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"), ::pclose);
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (std::fgets(buffer.data(), buffer.size(), pipe.get()) != nullptr) text += buffer.data();
-  return text;
-}
+using test::disassembly_of;
 
-/// What stands between the function's own frame and its end. A line is "  address:<tab>name ...".
+/// What stands between the function's own frame and its end.
 std::vector<std::string> body(const std::string& text) {
   std::vector<std::string> names;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    const std::size_t tab = line.find('\t');
-    if (tab == std::string::npos) continue;
-    const std::string words = line.substr(tab + 1);
-    const std::string name = words.substr(0, words.find_first_of(" \n"));
+  for (const std::string& words : test::instructions_of(text)) {
+    const std::string name = test::name_of_instruction(words);
     const bool is_frame = name == "push" || name == "pop" || name.starts_with("endbr") ||
                           name.starts_with("nop") || words.starts_with("mov    %rsp,%rbp") ||
                           words.starts_with("xchg   %ax,%ax") || words.starts_with("data16") ||

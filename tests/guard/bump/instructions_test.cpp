@@ -1,43 +1,24 @@
 // No comparison and no branch: asked of the machine code.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
-#include <filesystem>
 #include <initializer_list>
-#include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "guard/bump/instructions.hpp"
+#include "support/disassembly.hpp"
 
 namespace pagetrap {
 namespace {
 
-std::string disassembly_of(const char* function) {
-  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
-  const std::string command = std::string("objdump -d --no-show-raw-insn --disassemble=") +
-                              function + " '" + program + "' 2>/dev/null";
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"), ::pclose);
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (std::fgets(buffer.data(), buffer.size(), pipe.get()) != nullptr) text += buffer.data();
-  return text;
-}
+using test::disassembly_of;
 
-/// The instructions' names. A line is "  address:<tab>name operands".
 std::vector<std::string> instructions(const std::string& text) {
   std::vector<std::string> names;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    const std::size_t tab = line.find('\t');
-    if (tab == std::string::npos) continue;
-    std::string words = line.substr(tab + 1);
+  for (std::string words : test::instructions_of(text)) {
     if (words.starts_with("ds ")) words.erase(0, 3);  // our prefix
-    names.push_back(words.substr(0, words.find_first_of(" \n")));
+    names.push_back(test::name_of_instruction(words));
   }
   return names;
 }
