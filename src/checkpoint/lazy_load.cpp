@@ -9,9 +9,9 @@
 
 #include <pagetrap/core/signal_safe_text.hpp>
 
-#include "checkpoint/no_signals.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/time_slice.hpp"
+#include "vm/no_signals.hpp"
 
 namespace pagetrap {
 inline namespace v0 {

@@ -10,9 +10,9 @@
 #include <system_error>
 
 #include "checkpoint/checkpointer.hpp"
-#include "checkpoint/no_signals.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "sys/time_slice.hpp"
+#include "vm/no_signals.hpp"
 
 namespace pagetrap {
 inline namespace v0 {

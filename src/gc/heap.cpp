@@ -1,6 +1,5 @@
 #include <pagetrap/gc/heap.hpp>
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,7 +7,6 @@
 #include <system_error>
 
 #include <pagetrap/core/signal_safe_text.hpp>
-#include <pagetrap/vm/freeze.hpp>
 
 #include "gc/collector.hpp"
 #include "gc/flip.hpp"
@@ -16,6 +14,7 @@
 #include "gc/stop.hpp"
 #include "gc/trap.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "vm/no_signals.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -59,19 +58,13 @@ Outcome start_collector(HeapState& heap) {
   heap.collector.attached = false;
   if (!heap.spaces.supplier().closes()) heap.options.collector_thread = true;  // and needs none
   if (!heap.options.collector_thread || !heap.spaces.supplier().closes()) return kDone;
-  sigset_t blocked;
-  sigset_t old;
-  ::sigfillset(&blocked);
-  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, freeze_signal()})
-    ::sigdelset(&blocked, taken);
-  ::pthread_sigmask(SIG_SETMASK, &blocked, &old);
+  const NoSignals none;
   Outcome outcome = kDone;
   try {
     heap.collector_thread = std::thread([&heap] { serve(heap); });
   } catch (const std::system_error& refused) {
     outcome = Error{"pthread_create of the collector", refused.code().value()};
   }
-  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
   return outcome;
 }
 

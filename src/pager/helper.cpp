@@ -1,14 +1,10 @@
 #include "pager/helper.hpp"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <new>
 #include <system_error>
-
-#include <pagetrap/vm/freeze.hpp>
 
 #include "pager/engine.hpp"
 #include "pager/fill.hpp"
@@ -16,6 +12,7 @@
 #include "pager/paged_region.hpp"
 #include "sys/company.hpp"
 #include "sys/relax.hpp"
+#include "vm/no_signals.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -23,12 +20,7 @@ namespace pager {
 
 Result<Done> Helper::start() {
   // As handler threads do: it takes no signals of the program's.
-  sigset_t blocked;
-  sigset_t old;
-  ::sigfillset(&blocked);
-  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, freeze_signal()})
-    ::sigdelset(&blocked, taken);
-  ::pthread_sigmask(SIG_SETMASK, &blocked, &old);
+  const NoSignals none;
   int error = 0;
   try {
     thread_ = std::thread([this] { serve(); });
@@ -36,7 +28,6 @@ Result<Done> Helper::start() {
   } catch (const std::system_error& refused) {
     error = refused.code().value();
   }
-  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (error != 0) return Error{"pthread_create of a pager's helper", error};
   return Done{};
 }

@@ -18,6 +18,7 @@
 #include "sys/signal_safe_calls.hpp"
 #include "sys/time_slice.hpp"
 #include "vm/dispatch.hpp"
+#include "vm/no_signals.hpp"
 #include "vm/region_state.hpp"
 
 namespace pagetrap {
@@ -157,14 +158,9 @@ Outcome Channel::start_threads() {
   if (const Outcome outcome = register_sentinels(); failed(outcome)) return outcome;
   // Handler threads take no signals of the program's: a signal handler touching a served page there
   // would wait for itself. Broadcasts must reach them like everybody.
-  sigset_t blocked;
-  sigset_t old;
-  ::sigfillset(&blocked);
-  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, freeze_signal()})
-    ::sigdelset(&blocked, taken);
-  ::pthread_sigmask(SIG_SETMASK, &blocked, &old);
   Outcome outcome = kDone;
   try {
+    const NoSignals none;
     while (threads_.size() < needs_.handler_threads) threads_.emplace_back([this] { serve(); });
   } catch (const std::system_error& refused) {
     outcome = Error{"pthread_create of a fault handler thread",
@@ -172,7 +168,6 @@ Outcome Channel::start_threads() {
                     {},
                     "too many threads (RLIMIT_NPROC) or mappings"};
   }
-  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (failed(outcome)) stop_threads();
   return outcome;
 }

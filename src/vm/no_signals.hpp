@@ -7,8 +7,6 @@
 
 namespace pagetrap {
 inline namespace v0 {
-namespace checkpoint {
-
 /// While it lives, threads that are started inherit the mask: all but what their own instructions
 /// raise, and the broadcasts, which must reach everybody.
 class NoSignals {
@@ -28,6 +26,5 @@ class NoSignals {
   sigset_t old_;
 };
 
-}  // namespace checkpoint
 }  // namespace v0
 }  // namespace pagetrap

@@ -2,7 +2,6 @@
 //
 // A page is moved away first, in one call, and packed then: whoever touches it meanwhile waits for
 // the thread that serves faults, which waits for the slot's word.
-#include <signal.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -48,14 +47,11 @@ bool Engine::begin_serving() noexcept {
 void Engine::pack_some() noexcept {
   // One thread at a time; the others go on. (And this one does when it allocates in here.)
   if (cold_.refused.load(std::memory_order_relaxed) ||
-      cold_.packing.exchange(true, std::memory_order_acquire))
+      cold_.packing.load(std::memory_order_relaxed))
     return;
   // A signal's handler would wait for this thread if it touched what is on its way.
-  sigset_t all;
-  sigset_t old;
-  ::sigfillset(&all);
-  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::sigdelset(&all, taken);
-  sys::change_signal_mask(SIG_BLOCK, all, &old);
+  const sys::AllSignalsBlocked no_interruption(sys::AllSignalsBlocked::But::faults);
+  if (cold_.packing.exchange(true, std::memory_order_acquire)) return;
   if (cold_.served.load(std::memory_order_relaxed) || begin_serving()) {
     const std::size_t in_chunk = Layout::slots_in_chunk(1);
     std::size_t slots = next_chunk_[1].load(std::memory_order_relaxed) * in_chunk;
@@ -84,7 +80,6 @@ void Engine::pack_some() noexcept {
     cold_.look_again(packed != 0);
   }
   cold_.packing.store(false, std::memory_order_release);
-  sys::change_signal_mask(SIG_SETMASK, old, nullptr);
 }
 
 bool Engine::pack_one(std::size_t number, std::size_t turn) noexcept {

@@ -2,7 +2,6 @@
 // poisons what nobody may touch, so that the access ends in our SIGBUS handler as before.
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,6 +11,7 @@
 #include "guard/engine/engine.hpp"
 #include "sys/company.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "vm/no_signals.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -25,19 +25,13 @@ constexpr int kLooks = 200;  // 30 us
 
 bool Engine::start_thread() noexcept {
   stopping_.store(false);
-  sigset_t blocked;
-  sigset_t old;
-  ::sigfillset(&blocked);
-  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::sigdelset(&blocked, taken);
-  ::pthread_sigmask(SIG_SETMASK, &blocked, &old);
+  const NoSignals none;
   const auto run = [](void* self) -> void* {
     const sys::OwnThread own;
     static_cast<Engine*>(self)->serve();
     return nullptr;
   };
-  const bool started = ::pthread_create(&thread_, nullptr, run, this) == 0;
-  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  return started;
+  return ::pthread_create(&thread_, nullptr, run, this) == 0;
 }
 
 void Engine::stop_thread() noexcept {

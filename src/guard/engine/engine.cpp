@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 #include <new>
@@ -42,11 +43,32 @@ void for_each_heap(Work work) noexcept {
     if (Engine* const engine = heap.load(std::memory_order_acquire)) work(*engine);
 }
 
+constinit thread_local sigset_t mask_before_fork{};
+
+// A signal's handler that touches what is packed would wait for a thread that waits for us: until
+// all heaps are unlocked, and in a child until each has a thread of its own again.
+void block_signals() noexcept {
+  sigset_t all;
+  ::sigfillset(&all);
+  for (const int raised : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) ::sigdelset(&all, raised);
+  sys::change_signal_mask(SIG_BLOCK, all, &mask_before_fork);
+}
+void unblock_signals() noexcept { sys::change_signal_mask(SIG_SETMASK, mask_before_fork, nullptr); }
+
 bool register_once() noexcept {
   if (registered.exchange(true)) return true;
-  const auto lock = [] { for_each_heap([](Engine& engine) { engine.lock_for_fork(); }); };
-  const auto unlock = [] { for_each_heap([](Engine& engine) { engine.unlock_after_fork(); }); };
-  const auto in_child = [] { for_each_heap([](Engine& engine) { engine.in_child(); }); };
+  const auto lock = [] {
+    block_signals();
+    for_each_heap([](Engine& engine) { engine.lock_for_fork(); });
+  };
+  const auto unlock = [] {
+    for_each_heap([](Engine& engine) { engine.unlock_after_fork(); });
+    unblock_signals();
+  };
+  const auto in_child = [] {
+    for_each_heap([](Engine& engine) { engine.in_child(); });
+    unblock_signals();
+  };
   return ::pthread_key_create(&exit_key, on_thread_exit) == 0 &&
          ::pthread_atfork(lock, unlock, in_child) == 0;
 }
@@ -196,14 +218,7 @@ void Engine::give_back_cache(ThreadCache* cache) noexcept {
 }
 
 void Engine::lock_for_fork() noexcept {
-  // A signal's handler that touches what is packed would wait for the thread that waits for us.
-  sigset_t all;
-  ::sigfillset(&all);
-  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::sigdelset(&all, taken);
-  sigset_t before;
-  sys::change_signal_mask(SIG_BLOCK, all, &before);
   while (locked_.exchange(true, std::memory_order_acquire)) sys::yield();
-  mask_before_fork_ = before;
   // No object is on its way then.
   while (cold_.packing.exchange(true, std::memory_order_acquire)) sys::yield();
   while (cold_.bringing.exchange(true, std::memory_order_acquire)) sys::yield();
@@ -213,9 +228,7 @@ void Engine::unlock_after_fork() noexcept {
   frames_.forget_copy();
   cold_.bringing.store(false, std::memory_order_release);
   cold_.packing.store(false, std::memory_order_release);
-  const sigset_t before = mask_before_fork_;
   locked_.store(false, std::memory_order_release);
-  sys::change_signal_mask(SIG_SETMASK, before, nullptr);
 }
 void Engine::in_child() noexcept {
   pages_.in_child();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <atomic>
 #include <cstddef>
@@ -158,7 +157,6 @@ class Engine {
   pthread_t thread_{};
   std::atomic<bool> stopping_{false};
 
-  sigset_t mask_before_fork_{};
   std::size_t number_ = 0;  // among the heaps
   std::uint32_t epoch_ = 0;
   std::atomic<bool> locked_{false};

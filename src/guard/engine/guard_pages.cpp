@@ -203,18 +203,6 @@ bool GuardPages::deliver_to_thread() noexcept {
   return done;
 }
 
-bool GuardPages::fill(PageRange page, const void* contents) noexcept {
-  for (int tries = 0; tries < 100; ++tries) {
-    std::size_t done = 0;
-    const int error = sys::uffd_copy(descriptor(), page, contents, 0, done);
-    if (error == 0) return true;
-    // A poisoned one: somebody touched it when it was nobody's.
-    if (error == EEXIST) static_cast<void>(sys::advise(page, MADV_DONTNEED));
-    if (error != EEXIST && error != EAGAIN) return false;
-  }
-  return false;
-}
-
 void GuardPages::zero(PageRange page) noexcept {
   std::size_t done = 0;
   if (sys::uffd_zero(descriptor(), page, done) != 0) wake(page);
@@ -229,11 +217,11 @@ void GuardPages::wake(PageRange page) noexcept {
   static_cast<void>(sys::uffd_wake(descriptor(), page));
 }
 
-bool GuardPages::copy_zeroes(PageRange page) noexcept {
+bool GuardPages::fill(PageRange page, const void* contents) noexcept {
   for (int tries = 0; tries < 100; ++tries) {
     std::size_t done = 0;
     const int uffd = descriptor();
-    const int error = sys::uffd_copy(uffd, page, zeroes_, 0, done);
+    const int error = sys::uffd_copy(uffd, page, contents, 0, done);
     if (error == EEXIST && to_thread_.load(std::memory_order_relaxed)) {
       // Poisoned by a wrong access, before it was anybody's.
       static_cast<void>(sys::advise(page, MADV_DONTNEED));
@@ -257,7 +245,7 @@ bool GuardPages::open(PageRange pages) noexcept {
     default:
       break;
   }
-  if (pages.length.count() == 1) return copy_zeroes(pages);
+  if (pages.length.count() == 1) return fill(pages, zeroes_);
   // Of several pages some may never be written: the zero page first, and a copy when they are.
   for (int tries = 0; tries < 100; ++tries) {
     std::size_t done = 0;

@@ -51,8 +51,9 @@ class GuardPages {
   /// SIGBUS. False: the kernel does not have that for us, and nothing has changed.
   bool deliver_to_thread() noexcept;
   [[nodiscard]] static bool can_deliver_to_thread() noexcept;
-  /// For that thread. A page that is there already is as it should be.
+  /// A page that is there already is as it should be, unless it is poisoned.
   bool fill(PageRange page, const void* contents) noexcept;
+  /// For that thread.
   void zero(PageRange page) noexcept;
   /// An access to it is a SIGBUS.
   void poison(PageRange page) noexcept;
@@ -71,7 +72,6 @@ class GuardPages {
   bool use(int opened) noexcept;
   /// Somebody closed our descriptor. False: it cannot be had again.
   bool reopen(int lost) noexcept;
-  bool copy_zeroes(PageRange page) noexcept;
   [[nodiscard]] PageRange chunk_range(std::size_t chunk) const noexcept;
 
   Layout layout_;
