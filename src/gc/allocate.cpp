@@ -7,6 +7,7 @@
 
 #include "gc/collector.hpp"
 #include "gc/flip.hpp"
+#include "gc/fork.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -178,6 +179,11 @@ void describe_pages(HeapState& heap, PageIndex first, std::size_t pages, std::si
   }
 }
 
+void forget_pages(HeapState& heap, PageIndex first, std::size_t pages) noexcept {
+  for (std::size_t i = 0; i < pages; ++i)
+    heap.spaces.info(first + static_cast<PageIndex>(i)).kind.store(PageKind::free);
+}
+
 // Null: no run of so many pages. Critical.
 std::byte* take_large(HeapState& heap, std::size_t pages, std::size_t size, const Type& type) {
   const bool is_leaf = type.layout == Layout::leaf;
@@ -185,20 +191,17 @@ std::byte* take_large(HeapState& heap, std::size_t pages, std::size_t size, cons
   const PageIndex first = objects.take(pages);
   if (first == kNoPage) return nullptr;
   const PageRange range = heap.spaces.range(first, pages);
-  if (!is_leaf) {
-    // The pages must be in the object before they can be opened.
-    const int error = sys::advise({heap.spaces.view(first), range.length}, MADV_POPULATE_WRITE);
-    if (error != 0) {
-      objects.give(first, pages);
-      throw SystemError(Error{"MADV_POPULATE_WRITE of a large object", error, range});
-    }
-  }
-  new (heap.spaces.view(first)) Header(type, size);
   describe_pages(heap, first, pages, size,
                  is_leaf ? PageKind::young_leaf_large : PageKind::young_large);
-  if (!is_leaf) {
-    // Refused: its traps open it, page by page.
-    static_cast<void>(heap.spaces.supplier().open(range, false));
+  const Header header(type, size);
+  if (is_leaf) {
+    new (range.base) Header(header);
+  } else if (const Outcome placed = heap.spaces.supplier().place(range, header.word());
+             failed(placed)) {
+    forget_pages(heap, first, pages);
+    objects.give(first, pages);
+    throw SystemError(placed);
+  } else {
     heap.new_large.push(first + 1);
   }
   objects.add(first);
@@ -229,6 +232,7 @@ std::byte* allocate_slowly(HeapState* heap, std::size_t size, const Type& type) 
   if (heap == nullptr || thread == nullptr || thread->heap != heap || !thread->attached)
     throw SystemError(
         Error{"gc::Heap::make", EPERM, {}, "attach this thread first: gc::Mutator here(heap)"});
+  check_usable(*heap);
   if (heap->options.stress_seed != 0) stress(*heap, *thread);
   return size > Header::kLargestSmall ? allocate_large(*heap, *thread, size, type)
                                       : allocate_small(*heap, *thread, size, type);

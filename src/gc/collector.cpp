@@ -1,11 +1,13 @@
 #include "gc/collector.hpp"
 
 #include <array>
+#include <system_error>
 
 #include "gc/scan.hpp"
 #include "gc/stop.hpp"
 #include "sys/company.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "vm/no_signals.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -21,8 +23,9 @@ std::uint32_t cycle_of(const HeapState& heap) noexcept {
 }
 
 void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept {
-  // What is refused stays closed: its trap opens it.
-  if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true))) return;
+  // What is refused stays closed: its trap opens it, or the end of the cycle.
+  if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true)))
+    return heap.refused.store(true, std::memory_order_relaxed);
   for (PageIndex page = first; page < first + count; ++page)
     heap.spaces.info(page).opened.store(cycle_of(heap), std::memory_order_relaxed);
 }
@@ -222,6 +225,28 @@ void finish(HeapState& heap, bool paused) noexcept {
   heap.stage.store(Stage::sweep, std::memory_order_release);
 }
 
+// Pages that could not be opened for want of memory, and that no trap has opened. A supply may
+// drop its own way to them when the cycle is over.
+void open_refused(HeapState& heap) noexcept {
+  if (!heap.refused.exchange(false, std::memory_order_relaxed)) return;
+  const auto open_all = [&](PageIndex begin, PageIndex end) {
+    for (PageIndex page = begin; page < end; ++page) {
+      const PageInfo& head = heap.spaces.info(first_page_of(heap, page));
+      const PageInfo& info = heap.spaces.info(page);
+      const bool was_closed = heap.lifted || info.epoch.load() == cycle_of(heap) ||
+                              info.due.load() == cycle_of(heap) ||
+                              head.epoch.load() == cycle_of(heap);
+      if (head.kind.load() == PageKind::free || !was_closed ||
+          info.opened.load() == cycle_of(heap) || heap.is_from_space(first_page_of(heap, page)))
+        continue;
+      insist("a page of the old space cannot be opened",
+             [&] { return heap.spaces.supplier().open(heap.spaces.range(page, 1), true); });
+    }
+  };
+  open_all(heap.spaces.old.begin, heap.old_pages.wild());
+  open_all(heap.spaces.large.begin, heap.large.wild());
+}
+
 void end_cycle(HeapState& heap) noexcept {
   const std::uint64_t now = sys::monotonic_nanoseconds();
   heap.report.total_us = static_cast<double>(now - heap.flipped_at) / 1000;
@@ -259,6 +284,7 @@ bool step(HeapState& heap) noexcept {
       finish(heap, false);
       break;
     case Stage::sweep:
+      open_refused(heap);
       sweep(heap);
       end_cycle(heap);
       return false;
@@ -301,6 +327,8 @@ void scan_all_in_pause(HeapState& heap) noexcept {
   }
 }
 
+namespace {
+
 void serve(HeapState& heap) noexcept {
   const sys::OwnThread own;
   sys::this_thread().collected = &heap.collector;
@@ -315,6 +343,19 @@ void serve(HeapState& heap) noexcept {
     while (step(heap)) {
     }
   }
+}
+
+}  // namespace
+
+// It takes no signals of the program's: what their handlers do is not for this thread.
+Outcome start_collector(HeapState& heap) {
+  const NoSignals none;
+  try {
+    heap.collector_thread = std::thread([&heap] { serve(heap); });
+  } catch (const std::system_error& refused) {
+    return Error{"pthread_create of the collector", refused.code().value()};
+  }
+  return kDone;
 }
 
 }  // namespace gc

@@ -20,8 +20,8 @@ bool help_scanning(HeapState& heap, Thread& self, unsigned pages) noexcept;
 /// Everything up to the last scan, while all threads stand still: no malloc. Has collector_lock.
 void scan_all_in_pause(HeapState& heap) noexcept;
 
-/// The collector's thread, until the heap ends.
-void serve(HeapState& heap) noexcept;
+/// Starts the collector's thread, which serves until the heap ends.
+Outcome start_collector(HeapState& heap);
 
 /// Frees what is from-space; of sweep.cpp.
 void sweep(HeapState& heap) noexcept;

@@ -10,6 +10,7 @@
 
 #include "gc/collector.hpp"
 #include "gc/flip.hpp"
+#include "gc/fork.hpp"
 #include "gc/heap_state.hpp"
 #include "gc/stop.hpp"
 #include "gc/trap.hpp"
@@ -52,22 +53,13 @@ Outcome make_lists(HeapState& heap) {
   return kDone;
 }
 
-// It takes no signals of the program's: what their handlers do is not for this thread.
-Outcome start_collector(HeapState& heap) {
+Outcome prepare_collector(HeapState& heap) {
   heap.collector.heap = &heap;
   heap.collector.attached = false;
   if (!heap.spaces.supplier().closes()) heap.options.collector_thread = true;  // and needs none
   if (!heap.options.collector_thread || !heap.spaces.supplier().closes()) return kDone;
-  const NoSignals none;
-  Outcome outcome = kDone;
-  try {
-    heap.collector_thread = std::thread([&heap] { serve(heap); });
-  } catch (const std::system_error& refused) {
-    outcome = Error{"pthread_create of the collector", refused.code().value()};
-  }
-  return outcome;
+  return start_collector(heap);
 }
-
 void stop_collector(HeapState& heap) noexcept {
   wait_for_end(heap, this_gc_thread(heap));
   if (!heap.collector_thread.joinable()) return;
@@ -107,7 +99,9 @@ Result<Heap> Heap::create(const Options& options) {
   if (const Outcome outcome = state->spaces.supplier().on_trap(on_trap, state.get());
       failed(outcome))
     return outcome;
-  if (const Outcome outcome = start_collector(*state); failed(outcome)) return outcome;
+  if (const Outcome outcome = handle_forks(); failed(outcome)) return outcome;
+  if (const Outcome outcome = prepare_collector(*state); failed(outcome)) return outcome;
+  add_to_fork_list(*state);
   return Heap(std::move(state));
 }
 
@@ -117,7 +111,13 @@ Heap::Heap(Heap&& other) noexcept : state_(std::exchange(other.state_, nullptr))
 
 Heap::~Heap() {
   if (state_ == nullptr) return;
-  const std::unique_ptr<HeapState> state(state_);
+  std::unique_ptr<HeapState> state(state_);
+  remove_from_fork_list(*state);
+  // Nothing of it can be looked at: it stays.
+  if (state->closed.load()) {
+    static_cast<void>(state.release());
+    return;
+  }
   stop_collector(*state);
   // Destructors look at their objects, whose pages may be closed.
   void* const before = std::exchange(sys::this_thread().collected, &state->collector);
@@ -131,6 +131,7 @@ Heap::~Heap() {
 }
 
 void Heap::collect(bool full) {
+  check_usable(*state_);
   Thread* const thread = this_gc_thread(*state_);
   if (const Outcome outcome = gc::collect(*state_, thread, full); failed(outcome))
     throw SystemError(outcome);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -18,6 +19,7 @@
 #include "gc/spaces.hpp"
 #include "gc/thread.hpp"
 #include "gc/worker.hpp"
+#include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -83,13 +85,20 @@ struct HeapState {
   std::mutex collector_lock;
   std::atomic<Stage> stage{Stage::idle};
   std::atomic<std::uint32_t> helpers{0};  // threads that scan for it, before they allocate more
+  std::atomic<bool> refused{false};       // a page stayed closed: the end of the cycle tries again
   std::atomic<std::uint32_t> ended{1};    // futex word: the last cycle that is over
   std::atomic<std::uint32_t> begun{1};    // futex word: the last cycle that began
   std::atomic<bool> ending{false};        // the heap
   Thread collector;
   std::thread collector_thread;
   PageIndex discovered = 0;
+  bool lifted = false;        // the cycle's flip has closed the whole old space
   std::size_t old_alive = 0;  // pages, after the last full cycle
+
+  // --- fork()
+  bool forkable = false;                    // the child will have a heap
+  std::atomic<bool> closed{false};          // this is a child that has none
+  std::atomic<bool> collector_gone{false};  // this is a child: its first cycle starts one
 
   // --- reports
   Cycle report;
@@ -114,6 +123,21 @@ struct HeapState {
 
 /// Prints what went wrong and ends the process: for what would otherwise be an object lost.
 [[noreturn]] void give_up(const char* what, int error) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// For what cannot go on without: tries again for some seconds while the kernel has no memory
+/// (somebody may give some back meanwhile), then gives up.
+template <class Attempt>
+void insist(const char* what, Attempt attempt) noexcept PAGETRAP_SIGNAL_SAFE {
+  constexpr std::uint64_t kPatience = 5'000'000'000;  // ns
+  std::uint64_t began = 0;
+  for (Outcome outcome = attempt(); failed(outcome); outcome = attempt()) {
+    const std::uint64_t now = sys::monotonic_nanoseconds();
+    if (began == 0) began = now;
+    const bool may_pass = outcome.number == ENOMEM || outcome.number == EAGAIN;
+    if (!may_pass || now - began > kPatience) give_up(what, outcome.number);
+    sys::yield();
+  }
+}
 
 }  // namespace gc
 }  // namespace v0

@@ -28,6 +28,9 @@ void copy_words(std::byte* to, const std::byte* from, std::size_t size) noexcept
 PageIndex new_buffer(HeapState& heap, PageKind kind) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageIndex page = kind == PageKind::leaf ? heap.leaf_pages.take() : heap.old_pages.take();
   if (page == kNoPage) give_up("no addresses left to copy survivors to", ENOMEM);
+  if (kind == PageKind::old)
+    insist("a page to copy survivors to",
+           [&] { return heap.spaces.supplier().prepare(heap.spaces.range(page, 1)); });
   heap.activity.fetch_add(1, std::memory_order_seq_cst);
   PageInfo& info = heap.spaces.info(page);
   info.fill.store(0, std::memory_order_relaxed);

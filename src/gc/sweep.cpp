@@ -124,8 +124,8 @@ void sweep(HeapState& heap) noexcept {
     sweep_survivors(heap, heap.leaf_pages);
     heap.old_alive = heap.old_used();
   }
-  // A window that cannot be dropped costs addresses until the next flip.
-  static_cast<void>(heap.spaces.supplier().settle());
+  insist("what a cycle left behind cannot be dropped",
+         [&] { return heap.spaces.supplier().settle(); });
 }
 
 }  // namespace gc

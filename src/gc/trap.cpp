@@ -63,7 +63,8 @@ Verdict on_trap(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
     scan_own_buffer(heap, worker);
   }
   // A store that comes to a closed page has written to it.
-  if (failed(heap.spaces.supplier().open(fault.page, !fault.write))) return Verdict::not_mine;
+  insist("a page of the old space cannot be opened",
+         [&] { return heap.spaces.supplier().open(fault.page, !fault.write); });
   info.opened.store(cycle, std::memory_order_relaxed);
   return Verdict::resolved;
 }

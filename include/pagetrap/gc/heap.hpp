@@ -78,7 +78,11 @@ PAGETRAP_API void will_destroy(HeapState* heap, void* object);
 /// root. Two plain pointers to one object are always equal.
 ///
 /// Threads  make and make_array: attached threads. The rest: any.
-/// fork()   the child has no old objects there: it may not use the heap (exec, or _exit).
+/// fork()   waits for the cycle under way. With PageSupply::uffd_copy (or none) the child has a
+/// copy
+///          of the heap, for the thread that forked; other attached threads must be in
+///          Mutator::blocking() meanwhile. Otherwise the child has none, and make() and collect()
+///          throw SystemError (EOWNERDEAD) there. Not in a destructor or Options::on_cycle.
 class PAGETRAP_API Heap {
  public:
   static Result<Heap> create(const Options& options = {});

@@ -16,9 +16,11 @@ namespace gc {
 
 /// How pages are closed and opened.
 enum class PageSupply : std::uint8_t {
-  best,        // the first below that is there
+  best,        // uffd_minor, or mprotect where that is not there
   uffd_minor,  // userfaultfd minor faults over a memory object that is mapped twice
-  mprotect,    // mprotect(2) and SIGSEGV over the same: a flip takes time for every page
+  uffd_copy,   // the same over private memory, with copies: a fork()ed child has the heap as well
+  mprotect,    // mprotect(2) and SIGSEGV over a memory object mapped twice: a flip takes time for
+               // every page
   none,        // nothing is protected: a whole cycle runs inside the flip
 };
 PAGETRAP_API const char* name(PageSupply supply) noexcept;
