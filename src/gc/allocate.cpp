@@ -39,9 +39,10 @@ bool is_over_limit(const HeapState& heap, std::size_t pages) noexcept {
 // Until `pages` more are allowed. During a cycle from-space counts twice: that is waited for.
 void make_room(HeapState& heap, Thread& thread, std::size_t pages) {
   wait_for_end(heap, &thread);
-  if (!is_over_limit(heap, pages)) return;
-  if (const Outcome outcome = collect(heap, &thread, true); failed(outcome))
-    throw SystemError(outcome);
+  // The second one evacuates what the first has found sparse.
+  for (int cycles = 0; cycles < 2 && is_over_limit(heap, pages); ++cycles)
+    if (const Outcome outcome = collect(heap, &thread, true); failed(outcome))
+      throw SystemError(outcome);
   if (is_over_limit(heap, pages))
     throw OutOfMemory(pages * kPageBytes, heap.used_pages() * kPageBytes, heap.options.limit_bytes);
 }

@@ -22,6 +22,8 @@ std::uint32_t cycle_of(const HeapState& heap) noexcept {
   return heap.cycle.load(std::memory_order_relaxed);
 }
 
+}  // namespace
+
 void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept {
   // What is refused stays closed: its trap opens it, or the end of the cycle.
   if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true)))
@@ -30,13 +32,15 @@ void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept {
     heap.spaces.info(page).opened.store(cycle_of(heap), std::memory_order_relaxed);
 }
 
+namespace {
+
 // Pages that the last cycle left, and this one has neither moved nor opened, nor to scan already.
 // Clean ones may be opened as they are.
 bool is_left(const HeapState& heap, PageIndex page) noexcept {
   const PageIndex first = first_page_of(heap, page);
   const PageInfo& head = heap.spaces.info(first);
   const PageKind kind = head.kind.load(std::memory_order_acquire);
-  if (kind != PageKind::old && kind != PageKind::large) return false;
+  if (!is_old(kind) && kind != PageKind::large) return false;
   const PageInfo& info = heap.spaces.info(page);
   return head.epoch.load(std::memory_order_acquire) < cycle_of(heap) &&
          info.opened.load(std::memory_order_relaxed) != cycle_of(heap) &&
@@ -122,6 +126,12 @@ void scan_queued(HeapState& heap, Worker& worker, PageIndex queued) noexcept {
   const PageIndex count =
       (queued & ScanQueue::kWholeObject) != 0 ? heap.spaces.info(first).extent : 1;
   for (PageIndex page = first; page < first + count; ++page) {
+    // RACE a trap may keep it as a whole just now, and scans it: so does this then.
+    heap.spaces.info(page).queued.store(false, std::memory_order_seq_cst);
+    if (heap.is_marked_in_place(page)) {
+      scan_marked(heap, worker, page);
+      continue;
+    }
     scan_page(heap, worker, page);
     open_soon(heap, worker, page);
   }
@@ -225,8 +235,9 @@ void finish(HeapState& heap, bool paused) noexcept {
   heap.stage.store(Stage::sweep, std::memory_order_release);
 }
 
-// Pages that could not be opened for want of memory, and that no trap has opened. A supply may
-// drop its own way to them when the cycle is over.
+}  // namespace
+
+// A supply may drop its own way to them when the cycle is over.
 void open_refused(HeapState& heap) noexcept {
   if (!heap.refused.exchange(false, std::memory_order_relaxed)) return;
   const auto open_all = [&](PageIndex begin, PageIndex end) {
@@ -246,6 +257,8 @@ void open_refused(HeapState& heap) noexcept {
   open_all(heap.spaces.old.begin, heap.old_pages.wild());
   open_all(heap.spaces.large.begin, heap.large.wild());
 }
+
+namespace {
 
 void end_cycle(HeapState& heap) noexcept {
   const std::uint64_t now = sys::monotonic_nanoseconds();
@@ -284,8 +297,8 @@ bool step(HeapState& heap) noexcept {
       finish(heap, false);
       break;
     case Stage::sweep:
-      open_refused(heap);
       sweep(heap);
+      heap.queue.clear();
       end_cycle(heap);
       return false;
   }

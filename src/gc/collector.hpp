@@ -23,6 +23,12 @@ void scan_all_in_pause(HeapState& heap) noexcept;
 /// Starts the collector's thread, which serves until the heap ends.
 Outcome start_collector(HeapState& heap);
 
+/// Opens scanned pages, armed.
+void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept;
+
+/// Opens what could not be opened for want of memory, and no trap has opened. After the last scan.
+void open_refused(HeapState& heap) noexcept;
+
 /// Frees what is from-space; of sweep.cpp.
 void sweep(HeapState& heap) noexcept;
 

@@ -155,6 +155,7 @@ class Flip {
     for (std::size_t kind = 0; kind < kPageKinds; ++kind) {
       const auto which = static_cast<PageKind>(kind);
       if (which == PageKind::free || which == PageKind::tail) continue;
+      if (which == PageKind::old || which == PageKind::leaf) continue;  // marked in place
       if (full_ || is_young(which)) heap_.limits[kind].store(number, std::memory_order_relaxed);
     }
     heap_.full.store(full_, std::memory_order_relaxed);
@@ -197,19 +198,24 @@ class Flip {
       case PageKind::free:
         return;
       case PageKind::leaf:
-        if (heap_.is_from_space(page)) info.epoch.store(number, std::memory_order_relaxed);
+      case PageKind::sparse_leaf:
+        if (full_) info.epoch.store(number, std::memory_order_relaxed);
         return;
       case PageKind::young:
         if (!heap_.is_from_space(page)) return;
         info.epoch.store(number, std::memory_order_relaxed);
         break;
       case PageKind::old:
+      case PageKind::sparse:
         // Open, and nothing in it refers to from-space.
         if (!lifted_ && info.due.load(std::memory_order_relaxed) != number) return;
         if (info.opened.load(std::memory_order_relaxed) == number) return;
         info.opened.store(number, std::memory_order_relaxed);
-        info.done.store(0, std::memory_order_relaxed);
-        if (heap_.is_from_space(page)) info.epoch.store(number, std::memory_order_relaxed);
+        if (full_) {
+          keep_whole(heap_, page);
+        } else {
+          info.done.store(0, std::memory_order_relaxed);
+        }
         break;
       default: {
         const PageIndex first = first_page_of(heap_, page);

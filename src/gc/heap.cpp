@@ -23,6 +23,8 @@ namespace gc {
 namespace {
 
 constexpr std::size_t kMostRoots = std::size_t{1} << 26;
+// A page is queued once for each time that objects of it are marked: at most for each of them.
+constexpr std::size_t kMostQueued = kPageBytes / 16;
 constexpr std::size_t kMostDestructors = std::size_t{1} << 32;
 
 Outcome check(const Options& options) {
@@ -41,11 +43,12 @@ Outcome make_lists(HeapState& heap) {
   const std::size_t supplied = spaces.large.end;
   for (const Outcome& outcome :
        {heap.old_pages.create(spaces.old), heap.leaf_pages.create(spaces.leaf),
-        heap.queue.create(2 * supplied), heap.remembered[0].create(supplied),
-        heap.remembered[1].create(supplied), heap.pinned.create(spaces.nursery.end),
-        heap.new_large.create(spaces.large.size()), heap.nursery_free.create(spaces.nursery.size()),
-        heap.roots.create(kMostRoots), heap.weaks.create(kMostRoots),
-        heap.to_destroy.create(kMostDestructors), heap.dying.create(kMostDestructors)})
+        heap.queue.create(kMostQueued * supplied), heap.marks.create(spaces.large_leaf.begin),
+        heap.remembered[0].create(supplied), heap.remembered[1].create(supplied),
+        heap.pinned.create(spaces.nursery.end), heap.new_large.create(spaces.large.size()),
+        heap.nursery_free.create(spaces.nursery.size()), heap.roots.create(kMostRoots),
+        heap.weaks.create(kMostRoots), heap.to_destroy.create(kMostDestructors),
+        heap.dying.create(kMostDestructors)})
     if (failed(outcome)) return outcome;
   heap.nursery_wild = spaces.nursery.begin;
   heap.large.create(spaces.large);

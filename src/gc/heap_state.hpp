@@ -13,6 +13,7 @@
 #include <pagetrap/gc/heap.hpp>
 
 #include "gc/large.hpp"
+#include "gc/marks.hpp"
 #include "gc/page.hpp"
 #include "gc/pile.hpp"
 #include "gc/slots.hpp"
@@ -52,6 +53,7 @@ struct HeapState {
   FreePages old_pages;
   FreePages leaf_pages;
   ScanQueue queue;
+  Marks marks;
   /// Pages that refer to pinned young objects: of this cycle, for the next flip, and of the last.
   std::array<Pile<PageIndex>, 2> remembered;
   std::atomic<unsigned> remembered_now{0};
@@ -112,6 +114,15 @@ struct HeapState {
   }
   [[nodiscard]] std::size_t old_used() const noexcept {
     return old_pages.in_use() + leaf_pages.in_use() + large.pages() + large_leaf.pages();
+  }
+  /// Whether a full cycle leaves the page in place, and its objects are alive if something refers
+  /// to them. A page that is pinned, or that a trap has scanned, is alive as a whole: its epoch.
+  [[nodiscard]] bool is_marked_in_place(PageIndex page) const noexcept PAGETRAP_SIGNAL_SAFE {
+    if (!full.load(std::memory_order_relaxed)) return false;
+    const PageInfo& info = spaces.info(page);
+    const PageKind kind = info.kind.load(std::memory_order_acquire);
+    return (kind == PageKind::old || kind == PageKind::leaf) &&
+           info.epoch.load(std::memory_order_acquire) < cycle.load(std::memory_order_relaxed);
   }
   [[nodiscard]] bool is_from_space(PageIndex page) const noexcept PAGETRAP_SIGNAL_SAFE {
     const PageInfo& info = spaces.info(page);

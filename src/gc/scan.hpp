@@ -28,6 +28,13 @@ PageIndex first_page_of(const HeapState& heap, PageIndex page) noexcept PAGETRAP
 /// is copied into it from then on. It may be opened.
 void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
 
+/// Scans those objects of a page that are marked and have not been. It stays closed: more of them
+/// may be marked later.
+void scan_marked(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// In a full cycle: all objects of the page are alive, since somebody may look at any of them.
+void keep_whole(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
+
 /// The next flip queues the page, written or not.
 void remember(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
 

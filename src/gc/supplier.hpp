@@ -32,6 +32,8 @@ class PageSupplier {
   [[nodiscard]] virtual PageRange range() const noexcept = 0;
   /// From a byte of the range to the same byte as the collector always sees it.
   [[nodiscard]] virtual std::ptrdiff_t view() const noexcept = 0;
+  /// Whether that is the same memory; else a copy, from which open() makes the page.
+  [[nodiscard]] virtual bool view_is_memory() const noexcept { return true; }
 
   /// Closes the whole range. Threads are stopped: nothing here may call malloc.
   virtual Outcome close_all() noexcept = 0;

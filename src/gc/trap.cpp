@@ -57,6 +57,7 @@ Verdict on_trap(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
   if (heap.active.load(std::memory_order_acquire) &&
       info.scanned.load(std::memory_order_acquire) != cycle) {
+    if (heap.is_marked_in_place(page)) keep_whole(heap, page);
     scan_page(heap, worker, page);
     // What the page refers to is in this thread's buffer: a thread that walks a list comes there
     // next. Scanning on fills the buffer, so that its trap is worth a page of objects and not one.

