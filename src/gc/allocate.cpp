@@ -113,11 +113,12 @@ bool take_page(HeapState& heap, Thread& thread) noexcept {
 }
 
 // A cycle should be over before as much again has been allocated: from half of that on threads help
-// to scan before they take a page, and at the whole they wait.
+// to scan before they take a page, and at the whole (twice, of a small one) they wait.
 void keep_pace(HeapState& heap, Thread& thread) {
   const std::size_t taken = heap.nursery_taken.load(std::memory_order_relaxed);
-  const std::size_t budget = heap.options.nursery_bytes / kPageBytes;
-  if (taken > 2 * budget) return wait_for_end(heap, &thread);
+  const std::size_t smallest = heap.options.nursery_bytes / kPageBytes;
+  const std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
+  if (taken > std::max(2 * smallest, budget)) return wait_for_end(heap, &thread);
   if (!heap.options.collector_thread) {
     for (int i = 0; i < 8; ++i) help(heap, &thread);
   } else if (taken > budget / 2) {
@@ -130,8 +131,8 @@ void before_taking(HeapState& heap, Thread& thread, std::size_t pages) {
   park_if_asked(thread);
   if (heap.stage.load(std::memory_order_acquire) != Stage::idle) {
     keep_pace(heap, thread);
-  } else if (heap.nursery_taken.load(std::memory_order_relaxed) * kPageBytes >=
-             heap.options.nursery_bytes) {
+  } else if (heap.nursery_taken.load(std::memory_order_relaxed) >=
+             heap.nursery_budget.load(std::memory_order_relaxed)) {
     const Outcome outcome = begin_cycle(heap, &thread, is_full_due(heap));
     if (failed(outcome) && outcome.number != EBUSY) throw SystemError(outcome);
   }

@@ -1,5 +1,6 @@
 #include "gc/collector.hpp"
 
+#include <algorithm>
 #include <array>
 #include <system_error>
 
@@ -201,38 +202,39 @@ void count_workers(HeapState& heap) noexcept {
   add(heap.collector.worker);
 }
 
-void scan_on(HeapState& heap) noexcept {
-  scan_buffers(heap);
-  heap.stage.store(Stage::drain, std::memory_order_release);
+// False: a trap is still scanning.
+//
+// RACE a trap may copy, and may begin at any time: the cycle ends only if none is scanning, and
+// none has come since the look for work. And nobody may copy by asking for a weak reference: its
+// lock.
+//
+// `paused`: all threads stand still, and this one has their lock.
+bool end_scanning(HeapState& heap, bool paused) noexcept {
+  std::unique_lock threads(heap.threads_lock, std::defer_lock);
+  if (!paused) threads.lock();
+  const std::lock_guard weaks(heap.weaks.lock);
+  const Scanning::Moment moment = heap.scanning.now();
+  if (has_work(heap)) {
+    scan_buffers(heap);
+    heap.stage.store(Stage::drain, std::memory_order_release);
+    return true;
+  }
+  if (!Scanning::is_quiet(moment) || !heap.scanning.end(moment)) return false;
+  clear_weaks(heap);
+  find_dying(heap);
+  count_workers(heap);
+  heap.stage.store(Stage::sweep, std::memory_order_release);
+  return true;
 }
 
 // Nothing seems left.
 //
 // RACE a helper has taken something from the queue: it counts itself in before it looks whether
 // there is still something to scan.
-// RACE a trap that is under way has closed a page, and has yet to copy what the page refers to: it
-// is waited for (quiesce). A trap that began since then may have closed the page that the first one
-// copied to: `activity` tells. And nobody may copy by asking for a weak reference: its lock.
-//
-// `paused`: all threads stand still, and this one has their lock.
 void finish(HeapState& heap, bool paused) noexcept {
   flush_opening(heap, heap.collector.worker);
-  if (heap.helpers.load(std::memory_order_seq_cst) != 0) return sys::yield();
-  const std::uint64_t before = heap.activity.load(std::memory_order_seq_cst);
-  std::unique_lock threads(heap.threads_lock, std::defer_lock);
-  if (!paused) threads.lock();
-  if (has_work(heap)) return scan_on(heap);
-  if (!paused) threads.unlock();
-  heap.spaces.supplier().quiesce();
-  if (!paused) threads.lock();
-  const std::lock_guard weaks(heap.weaks.lock);
-  if (has_work(heap) || heap.activity.load(std::memory_order_seq_cst) != before)
-    return scan_on(heap);
-  clear_weaks(heap);
-  find_dying(heap);
-  count_workers(heap);
-  heap.active.store(false, std::memory_order_seq_cst);
-  heap.stage.store(Stage::sweep, std::memory_order_release);
+  if (heap.helpers.load(std::memory_order_seq_cst) != 0 || !end_scanning(heap, paused))
+    sys::yield();
 }
 
 }  // namespace
@@ -244,10 +246,7 @@ void open_refused(HeapState& heap) noexcept {
     for (PageIndex page = begin; page < end; ++page) {
       const PageInfo& head = heap.spaces.info(first_page_of(heap, page));
       const PageInfo& info = heap.spaces.info(page);
-      const bool was_closed = heap.lifted || info.epoch.load() == cycle_of(heap) ||
-                              info.due.load() == cycle_of(heap) ||
-                              head.epoch.load() == cycle_of(heap);
-      if (head.kind.load() == PageKind::free || !was_closed ||
+      if (head.kind.load() == PageKind::free || !was_closed(heap, page) ||
           info.opened.load() == cycle_of(heap) || heap.is_from_space(first_page_of(heap, page)))
         continue;
       insist("a page of the old space cannot be opened",
@@ -260,7 +259,27 @@ void open_refused(HeapState& heap) noexcept {
 
 namespace {
 
+// What a minor cycle costs grows with the old pages that were written since the last one, and fewer
+// cycles find fewer of them twice. Doubled and halved, between the option and a share of what is
+// alive.
+void adapt_nursery(HeapState& heap) noexcept {
+  if (heap.report.full) return;
+  const std::size_t smallest = heap.options.nursery_bytes / kPageBytes;
+  const std::size_t limit = heap.options.limit_bytes / kPageBytes;
+  const std::size_t old = heap.old_used();
+  const auto share =
+      static_cast<std::size_t>(static_cast<double>(old) * heap.options.nursery_growth);
+  const std::size_t room = old < limit ? (limit - old) / 3 : 0;
+  const std::size_t most =
+      std::max(smallest, std::min({share, room, heap.spaces.nursery.size() / 4}));
+  std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
+  if (heap.report.dirty_pages > budget) budget *= 2;
+  if (heap.report.dirty_pages < budget / 4) budget /= 2;
+  heap.nursery_budget.store(std::clamp(budget, smallest, most), std::memory_order_relaxed);
+}
+
 void end_cycle(HeapState& heap) noexcept {
+  adapt_nursery(heap);
   const std::uint64_t now = sys::monotonic_nanoseconds();
   heap.report.total_us = static_cast<double>(now - heap.flipped_at) / 1000;
   {
@@ -276,8 +295,10 @@ void end_cycle(HeapState& heap) noexcept {
   }
   if (heap.options.on_cycle != nullptr)
     heap.options.on_cycle(heap.options.on_cycle_self, heap.report);
+  // RACE the next flip may begin when the stage says so, and has a report of its own.
+  const std::uint32_t number = heap.report.number;
   heap.stage.store(Stage::idle, std::memory_order_release);
-  heap.ended.store(heap.report.number, std::memory_order_release);
+  heap.ended.store(number, std::memory_order_release);
   sys::futex_wake_all(heap.ended);
 }
 

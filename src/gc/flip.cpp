@@ -159,7 +159,7 @@ class Flip {
       if (full_ || is_young(which)) heap_.limits[kind].store(number, std::memory_order_relaxed);
     }
     heap_.full.store(full_, std::memory_order_relaxed);
-    heap_.active.store(true, std::memory_order_release);
+    heap_.scanning.begin();
     heap_.queue.clear();
     heap_.pinned.clear();
     heap_.nursery_taken.store(0, std::memory_order_relaxed);

@@ -35,6 +35,8 @@ Outcome check(const Options& options) {
   if (options.limit_bytes < 2 * options.nursery_bytes || options.limit_bytes > 512_GiB)
     return Error{"gc::Options.limit_bytes", EINVAL, {}, "between two nurseries and 512 GiB"};
   if (!(options.growth >= 0.1)) return Error{"gc::Options.growth", EINVAL, {}, "at least 0.1"};
+  if (!(options.nursery_growth >= 0))
+    return Error{"gc::Options.nursery_growth", EINVAL, {}, "0 or more"};
   return kDone;
 }
 
@@ -51,6 +53,7 @@ Outcome make_lists(HeapState& heap) {
         heap.dying.create(kMostDestructors)})
     if (failed(outcome)) return outcome;
   heap.nursery_wild = spaces.nursery.begin;
+  heap.nursery_budget = heap.options.nursery_bytes / kPageBytes;
   heap.large.create(spaces.large);
   heap.large_leaf.create(spaces.large_leaf);
   return kDone;

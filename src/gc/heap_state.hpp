@@ -16,6 +16,7 @@
 #include "gc/marks.hpp"
 #include "gc/page.hpp"
 #include "gc/pile.hpp"
+#include "gc/scanning.hpp"
 #include "gc/slots.hpp"
 #include "gc/spaces.hpp"
 #include "gc/thread.hpp"
@@ -39,16 +40,12 @@ struct HeapState {
   Options options;
   Spaces spaces;
 
-  // --- the cycle, as traps see it. Changes while all threads are stopped; `active` ends later.
+  // --- the cycle, as traps see it. Changes while all threads are stopped; `scanning` ends later.
   std::atomic<std::uint32_t> cycle{1};  // 0 is of pages that were never used
-  std::atomic<bool> active{false};      // between the flip and the last scan
+  Scanning scanning;
   std::atomic<bool> full{false};
   /// A page is from-space if its epoch is less than its kind's.
   std::array<std::atomic<std::uint32_t>, kPageKinds> limits{};
-
-  /// Counts pages that begin to be scanned or copied into: whoever ends a cycle sees that nothing
-  /// of the kind has happened while it looked.
-  std::atomic<std::uint64_t> activity{0};
 
   FreePages old_pages;
   FreePages leaf_pages;
@@ -66,6 +63,7 @@ struct HeapState {
   PageIndex nursery_wild = 0;                  // GUARDED_BY(nursery_lock)
   std::atomic<std::size_t> nursery_taken{0};   // pages since the last flip
   std::atomic<std::size_t> nursery_in_use{0};  // pages
+  std::atomic<std::size_t> nursery_budget{0};  // pages between two cycles
 
   LargeObjects large;
   LargeObjects large_leaf;

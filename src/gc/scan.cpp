@@ -31,7 +31,6 @@ PageIndex new_buffer(HeapState& heap, PageKind kind) noexcept PAGETRAP_SIGNAL_SA
   if (kind == PageKind::old)
     insist("a page to copy survivors to",
            [&] { return heap.spaces.supplier().prepare(heap.spaces.range(page, 1)); });
-  heap.activity.fetch_add(1, std::memory_order_seq_cst);
   PageInfo& info = heap.spaces.info(page);
   info.fill.store(0, std::memory_order_relaxed);
   info.done.store(0, std::memory_order_relaxed);
@@ -196,6 +195,14 @@ PageIndex first_page_of(const HeapState& heap, PageIndex page) noexcept PAGETRAP
   return info.kind.load(std::memory_order_acquire) == PageKind::tail ? page - info.extent : page;
 }
 
+bool was_closed(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
+  const PageInfo& info = heap.spaces.info(page);
+  const PageInfo& head = heap.spaces.info(first_page_of(heap, page));
+  return heap.lifted || info.due.load(std::memory_order_relaxed) == cycle ||
+         head.epoch.load(std::memory_order_relaxed) == cycle;
+}
+
 bool mark_large(HeapState& heap, PageIndex first) noexcept PAGETRAP_SIGNAL_SAFE {
   PageInfo& info = heap.spaces.info(first);
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
@@ -242,7 +249,6 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
   PageInfo& info = heap.spaces.info(page);
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
   if (info.scanned.load(std::memory_order_acquire) == cycle) return;
-  heap.activity.fetch_add(1, std::memory_order_seq_cst);
   Scan scan(heap, worker);
   const PageIndex first = first_page_of(heap, page);
   if (first != page || is_large(info.kind.load(std::memory_order_relaxed))) {
@@ -259,7 +265,6 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
 }
 
 void scan_marked(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
-  heap.activity.fetch_add(1, std::memory_order_seq_cst);
   Scan scan(heap, worker);
   std::byte* const view = heap.spaces.view(page);
   heap.marks.take_unscanned(page, [&](std::size_t at) {

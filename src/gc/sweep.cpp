@@ -30,19 +30,6 @@ void destroy_dying(HeapState& heap) noexcept {
   heap.dying.clear();
 }
 
-// Backwards: what is taken next is in the order of addresses.
-void sweep_nursery(HeapState& heap) noexcept {
-  const std::lock_guard guard(heap.nursery_lock);
-  for (PageIndex page = heap.nursery_wild; page-- > heap.spaces.nursery.begin;) {
-    PageInfo& info = heap.spaces.info(page);
-    if (info.kind.load(std::memory_order_relaxed) != PageKind::young || !heap.is_from_space(page))
-      continue;
-    info.kind.store(PageKind::free, std::memory_order_release);
-    heap.nursery_free.push(page + 1);
-    heap.nursery_in_use.fetch_sub(1, std::memory_order_relaxed);
-  }
-}
-
 /// Gives memory back, a run at a time.
 class Dropping {
  public:
@@ -57,6 +44,14 @@ class Dropping {
       run_ = {page, page};
     }
     run_.end += static_cast<PageIndex>(count);
+  }
+  /// The same, in falling order.
+  void add_before(PageIndex page) noexcept {
+    if (run_.size() == 0 || page + 1 != run_.begin) {
+      flush();
+      run_ = {page + 1, page + 1};
+    }
+    --run_.begin;
   }
 
  private:
@@ -74,6 +69,25 @@ class Dropping {
   HeapState& heap_;
   PageSpan run_;
 };
+
+// Backwards: what is taken next is in the order of addresses.
+//
+// Pages beyond what the nursery needs now give their memory back.
+void sweep_nursery(HeapState& heap) noexcept {
+  const std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
+  const std::size_t needed = heap.spaces.nursery.begin + 3 * budget;
+  const std::lock_guard guard(heap.nursery_lock);
+  Dropping dropping(heap);
+  for (PageIndex page = heap.nursery_wild; page-- > heap.spaces.nursery.begin;) {
+    PageInfo& info = heap.spaces.info(page);
+    if (info.kind.load(std::memory_order_relaxed) != PageKind::young || !heap.is_from_space(page))
+      continue;
+    info.kind.store(PageKind::free, std::memory_order_release);
+    heap.nursery_free.push(page + 1);
+    heap.nursery_in_use.fetch_sub(1, std::memory_order_relaxed);
+    if (page >= needed) dropping.add_before(page);
+  }
+}
 
 // In place of dead objects, so that nobody follows what they refer to.
 constexpr detail::Type kDead{detail::Layout::leaf, 0, nullptr, nullptr};

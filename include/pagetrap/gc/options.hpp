@@ -47,10 +47,13 @@ struct Options {
   std::size_t limit_bytes = 4_GiB;
   /// How much is allocated between two cycles.
   std::size_t nursery_bytes = 32_MiB;
+  /// Where more old memory is written between two cycles than is allocated, cycles come more
+  /// rarely: the nursery grows up to this share of what is alive. 0: it stays as it is.
+  double nursery_growth = 0.5;
   /// The old space is collected when it has grown by this factor over what was alive last time.
   double growth = 1.0;
   /// ... and by at least this much.
-  std::size_t growth_bytes = 64_MiB;
+  std::size_t growth_bytes = 32_MiB;
   PageSupply supply = PageSupply::best;
   /// false: cycles are driven by allocations, in the threads that allocate.
   bool collector_thread = true;

@@ -48,8 +48,19 @@ class UffdCopy final : public PageSupplier {
     return kDone;
   }
   Outcome open(PageRange pages, bool armed) noexcept PAGETRAP_SIGNAL_SAFE override {
-    return outcome_of(region_.supply(pages, pages.base + view(), pagetrap::Supply::copy,
-                                     armed ? Access::read : Access::read_write));
+    const Access access = armed ? Access::read : Access::read_write;
+    while (!pages.empty()) {
+      const auto done = region_.supply(pages, pages.base + view(), pagetrap::Supply::copy, access);
+      if (done) return kDone;
+      // RACE a trap that comes so late that the page has been opened by others, and what was aside
+      // is gone: the kernel looks for the source first.
+      std::byte* const at = done.error().range.base;
+      if (done.error().number != EFAULT || sys::has_page(pagemap_descriptor(), at) <= 0)
+        return done.error();
+      const auto left = static_cast<std::size_t>(pages.end() - at);
+      pages = {at + page_size(), pages_for(left - page_size())};
+    }
+    return kDone;
   }
   Outcome prepare(PageRange pages) noexcept PAGETRAP_SIGNAL_SAFE override {
     return lift_ ? outcome_of(lift_->fill(pages)) : kDone;
