@@ -134,7 +134,9 @@ void before_taking(HeapState& heap, Thread& thread, std::size_t pages) {
   } else if (heap.nursery_taken.load(std::memory_order_relaxed) >=
              heap.nursery_budget.load(std::memory_order_relaxed)) {
     const Outcome outcome = begin_cycle(heap, &thread, is_full_due(heap));
-    if (failed(outcome) && outcome.number != EBUSY) throw SystemError(outcome);
+    // No memory for it now: the nursery is larger than that, and the next page asks again.
+    const bool may_pass = outcome.number == EBUSY || outcome.number == ENOMEM;
+    if (failed(outcome) && !may_pass) throw SystemError(outcome);
   }
   if (is_over_limit(heap, pages)) make_room(heap, thread, pages);
 }

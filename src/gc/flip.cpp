@@ -132,8 +132,8 @@ class Flip {
   void close_little() noexcept {
     PageSupplier& supplier = heap_.spaces.supplier();
     const auto close = [&](PageIndex first, std::size_t count) {
-      if (const Outcome outcome = supplier.close(heap_.spaces.range(first, count)); failed(outcome))
-        give_up("a page of the old space cannot be closed", outcome.number);
+      insist("a page of the old space cannot be closed",
+             [&] { return supplier.close(heap_.spaces.range(first, count)); });
     };
     for (std::size_t i = 0; i < due_count_; ++i) close(due_[i], 1);
     for (std::size_t i = 0; i < heap_.new_large.size(); ++i) {
