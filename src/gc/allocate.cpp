@@ -61,7 +61,7 @@ void stress(HeapState& heap, Thread& thread) {
     if (random % 32 == 0) static_cast<void>(begin_cycle(heap, &thread, random / 32 % 4 == 0));
     return;
   }
-  if (!heap.options.collector_thread)
+  if (heap.options.collectors == 0)
     for (std::uint64_t i = random % 4; i > 0; --i) help(heap, &thread);
 }
 
@@ -119,7 +119,7 @@ void keep_pace(HeapState& heap, Thread& thread) {
   const std::size_t smallest = heap.options.nursery_bytes / kPageBytes;
   const std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
   if (taken > std::max(2 * smallest, budget)) return wait_for_end(heap, &thread);
-  if (!heap.options.collector_thread) {
+  if (heap.options.collectors == 0) {
     for (int i = 0; i < 8; ++i) help(heap, &thread);
   } else if (taken > budget / 2) {
     help_scanning(heap, thread, taken > budget ? 4 : 1);
