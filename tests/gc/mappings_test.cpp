@@ -60,7 +60,8 @@ TEST_P(Mappings, AreFewAtAnySize) {
     heap.collect(round == 2);
   }
   EXPECT_GE(heap.statistics().used_bytes, kBlocks * sizeof(Block));
-  EXPECT_LT(most, 200U) << before << " before there were objects";
+  // Sanitizers have many of their own.
+  EXPECT_LT(most, SANITIZED ? before + 50 : 200U) << before << " before there were objects";
 }
 
 INSTANTIATE_TEST_SUITE_P(, Mappings, testing::ValuesIn(tested_supplies()),

@@ -166,6 +166,8 @@ class Program {
   std::uint64_t length_ = 0;
 };
 
+constexpr int kRounds = SANITIZED != 0 ? 4 : 16;
+
 TEST_P(Refusals, ObjectsAreWhatTheyWere) {
   if (!is_there()) GTEST_SKIP() << "this kernel has no such supply";
   for (const Refusal& refusal : kRefusals) {
@@ -173,7 +175,7 @@ TEST_P(Refusals, ObjectsAreWhatTheyWere) {
     gc::Mutator here(heap);
     Program program(heap);
     for (int i = 0; i < 10; ++i) program.grow();
-    for (int round = 0; round < 16; ++round) {
+    for (int round = 0; round < kRounds; ++round) {
       {
         // One at a time, and many in a row.
         const Injected injected(refusal, round * 3 % 50, round % 2 == 0 ? 1 : 20);
@@ -181,7 +183,7 @@ TEST_P(Refusals, ObjectsAreWhatTheyWere) {
         program.collect(round % 3 == 0);
       }
       ASSERT_NO_FATAL_FAILURE(program.check()) << refusal.name << " in round " << round;
-      if (round % 8 == 7) program.forget_half();
+      if (round % 4 == 3) program.forget_half();
     }
     // When memory is back everything is as it should be.
     program.exceptions = 0;
