@@ -7,6 +7,7 @@
 
 #include "gc/collector.hpp"
 #include "gc/flip.hpp"
+#include "gc/traced.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -37,6 +38,7 @@ bool is_over_limit(const HeapState& heap, std::size_t pages) noexcept {
 
 // Until `pages` more are allowed. During a cycle from-space counts twice: that is waited for.
 void make_room(HeapState& heap, Thread& thread, std::size_t pages) {
+  const NotedStall noted(heap);
   wait_for_end(heap, &thread);
   if (!is_over_limit(heap, pages)) return;
   if (const Outcome outcome = collect(heap, &thread, true); failed(outcome))
@@ -115,10 +117,12 @@ bool take_page(HeapState& heap, Thread& thread) noexcept {
 void keep_pace(HeapState& heap, Thread& thread) {
   const std::size_t taken = heap.nursery_taken.load(std::memory_order_relaxed);
   const std::size_t budget = heap.options.nursery_bytes / kPageBytes;
+  if (taken <= budget / 2 && heap.options.collector_thread) return;
+  const NotedStall noted(heap);
   if (taken > 2 * budget) return wait_for_end(heap, &thread);
   if (!heap.options.collector_thread) {
     for (int i = 0; i < 8; ++i) help(heap, &thread);
-  } else if (taken > budget / 2) {
+  } else {
     help_scanning(heap, thread, taken > budget ? 4 : 1);
   }
 }
@@ -155,6 +159,7 @@ std::byte* allocate_small(HeapState& heap, Thread& thread, std::size_t size, con
     }
     if (taken) continue;
     // The nursery is used up: the cycle under way, or a new one, empties it.
+    const NotedStall noted(heap);
     if (heap.stage.load(std::memory_order_acquire) != Stage::idle) {
       wait_for_end(heap, &thread);
     } else if (const Outcome outcome = collect(heap, &thread, true); failed(outcome)) {

@@ -4,6 +4,7 @@
 
 #include "gc/scan.hpp"
 #include "gc/stop.hpp"
+#include "gc/traced.hpp"
 #include "sys/company.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -20,11 +21,12 @@ std::uint32_t cycle_of(const HeapState& heap) noexcept {
   return heap.cycle.load(std::memory_order_relaxed);
 }
 
-void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept {
+void open_run(HeapState& heap, PageIndex first, PageIndex count, Opened how) noexcept {
   // What is refused stays closed: its trap opens it.
   if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true))) return;
   for (PageIndex page = first; page < first + count; ++page)
     heap.spaces.info(page).opened.store(cycle_of(heap), std::memory_order_relaxed);
+  note_opened(heap, first, count, how);
 }
 
 // Pages that the last cycle left, and this one has neither moved nor opened, nor to scan already.
@@ -48,7 +50,7 @@ void open_clean(HeapState& heap, PageIndex begin, PageIndex end) noexcept {
     }
     PageIndex last = page;
     while (last < end && last - page < kCleanRun && is_left(heap, last)) ++last;
-    open_run(heap, page, last - page);
+    open_run(heap, page, last - page, Opened::clean);
     heap.report.opened_pages += last - page;
     page = last;
   }
@@ -101,7 +103,8 @@ void discover(HeapState& heap) noexcept {
 
 void flush_opening(HeapState& heap, Worker& worker) noexcept {
   if (worker.opening.size() != 0)
-    open_run(heap, worker.opening.begin, static_cast<PageIndex>(worker.opening.size()));
+    open_run(heap, worker.opening.begin, static_cast<PageIndex>(worker.opening.size()),
+             Opened::scanned);
   worker.opening = {};
 }
 
@@ -236,6 +239,7 @@ void end_cycle(HeapState& heap) noexcept {
     all.pauses_us += heap.report.pause_us;
     all.longest_pause_us = std::max(all.longest_pause_us, heap.report.pause_us);
   }
+  note_cycle(heap);
   if (heap.options.on_cycle != nullptr)
     heap.options.on_cycle(heap.options.on_cycle_self, heap.report);
   heap.stage.store(Stage::idle, std::memory_order_release);

@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "gc/traced.hpp"
+
 namespace pagetrap {
 inline namespace v0 {
 namespace gc {
@@ -36,6 +38,7 @@ PageIndex new_buffer(HeapState& heap, PageKind kind) noexcept PAGETRAP_SIGNAL_SA
   info.opened.store(0, std::memory_order_relaxed);
   info.epoch.store(heap.cycle.load(std::memory_order_relaxed), std::memory_order_relaxed);
   info.kind.store(kind, std::memory_order_release);
+  if (kind == PageKind::old) note_closed(heap, page, 1, Closed::new_page);
   return page;
 }
 
@@ -224,6 +227,7 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
   if (info.scanned.load(std::memory_order_acquire) == cycle) return;
   heap.activity.fetch_add(1, std::memory_order_seq_cst);
+  note_scan(heap, page);
   Scan scan(heap, worker);
   const PageIndex first = first_page_of(heap, page);
   if (first != page || is_large(info.kind.load(std::memory_order_relaxed))) {

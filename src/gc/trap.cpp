@@ -1,6 +1,7 @@
 #include "gc/trap.hpp"
 
 #include "gc/scan.hpp"
+#include "gc/traced.hpp"
 #include "sys/signal_frame.hpp"
 
 namespace pagetrap {
@@ -65,6 +66,7 @@ Verdict on_trap(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   // A store that comes to a closed page has written to it.
   if (failed(heap.spaces.supplier().open(fault.page, !fault.write))) return Verdict::not_mine;
   info.opened.store(cycle, std::memory_order_relaxed);
+  note_opened(heap, page, 1, Opened::by_trap);
   return Verdict::resolved;
 }
 
