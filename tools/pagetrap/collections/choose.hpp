@@ -1,0 +1,37 @@
+// Which cycle is shown page by page.
+#pragma once
+
+#include <cstdint>
+
+#include "heap_trace.hpp"
+
+namespace pagetrap::tool {
+
+/// Both null: there is none.
+struct ChosenCycle {
+  const HeapTrace* heap = nullptr;
+  const CollectionCycle* cycle = nullptr;
+};
+
+/// The last one of that number that has pages.
+inline ChosenCycle cycle_numbered(const CollectionsTrace& trace, std::uint32_t number) {
+  ChosenCycle chosen;
+  for (const HeapTrace& heap : trace.heaps)
+    for (const CollectionCycle& cycle : heap.cycles)
+      if (cycle.number == number && cycle.has_pages()) chosen = {&heap, &cycle};
+  return chosen;
+}
+
+/// Of those that have ended the one with most events of pages.
+inline ChosenCycle busiest_cycle(const CollectionsTrace& trace) {
+  ChosenCycle chosen;
+  for (const HeapTrace& heap : trace.heaps)
+    for (const CollectionCycle& cycle : heap.cycles) {
+      if (cycle.ended_at == 0 || !cycle.has_pages()) continue;
+      if (chosen.cycle == nullptr || cycle.events.size() > chosen.cycle->events.size())
+        chosen = {&heap, &cycle};
+    }
+  return chosen;
+}
+
+}  // namespace pagetrap::tool
