@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "heap_trace.hpp"
 
@@ -22,14 +23,17 @@ inline ChosenCycle cycle_numbered(const CollectionsTrace& trace, std::uint32_t n
   return chosen;
 }
 
-/// Of those that have ended the one with most events of pages.
+/// Of those that have ended the one whose traps have opened most pages, or else the one with most
+/// events.
 inline ChosenCycle busiest_cycle(const CollectionsTrace& trace) {
   ChosenCycle chosen;
   for (const HeapTrace& heap : trace.heaps)
     for (const CollectionCycle& cycle : heap.cycles) {
       if (cycle.ended_at == 0 || !cycle.has_pages()) continue;
-      if (chosen.cycle == nullptr || cycle.events.size() > chosen.cycle->events.size())
-        chosen = {&heap, &cycle};
+      const auto rank = [](const CollectionCycle& one) {
+        return std::pair(one.count(PageEvent::What::trapped), one.events.size());
+      };
+      if (chosen.cycle == nullptr || rank(cycle) > rank(*chosen.cycle)) chosen = {&heap, &cycle};
     }
   return chosen;
 }

@@ -34,7 +34,7 @@ void add_percentiles(Table& table, const char* what, const Distribution& duratio
 }
 
 std::string bar(std::size_t count, std::size_t most) {
-  constexpr std::size_t kWidth = 24;
+  constexpr std::size_t kWidth = 16;
   if (count == 0) return "";
   return std::string(std::max<std::size_t>(1, count * kWidth / most), '#');
 }
@@ -149,21 +149,20 @@ void print_pauses(const Summary& summary) {
 }
 
 void print_utilisation(const Summary& summary) {
-  std::vector<Cell> windows{{"window", Style::faint}};
-  std::vector<Cell> flips{"flips alone"};
-  std::vector<Cell> worst{"worst thread"};
-  std::vector<Align> columns{Align::left};
+  constexpr double kWidth = 50;
+  Table table({Align::right, Align::right, Align::right, Align::left});
+  table.add(
+      {{"window", Style::faint},
+       {"flips alone", Style::faint},
+       {"worst thread", Style::faint},
+       {"0%" + std::string(static_cast<std::size_t>(kWidth) - 6, ' ') + "100%", Style::faint}});
   for (const UtilisationRow& row : summary.utilisation) {
     if (!row.worst) continue;  // the trace is shorter
-    windows.push_back({nanoseconds(row.window_ns), Style::faint});
-    flips.push_back(percent(row.flips));
-    worst.push_back(percent(row.worst));
-    columns.push_back(Align::right);
+    const auto worst = static_cast<std::size_t>(kWidth * *row.worst);
+    const auto flips = static_cast<std::size_t>(kWidth * *row.flips);
+    table.add({nanoseconds(row.window_ns), percent(row.flips), percent(row.worst),
+               std::string(worst, '#') + std::string(flips - worst, '-')});
   }
-  Table table(columns);
-  table.add(std::move(windows));
-  table.add(std::move(flips));
-  table.add(std::move(worst));
   table.print();
 }
 
@@ -176,7 +175,7 @@ void print_replay(const CollectionCycle& cycle, std::size_t frames) {
                         : ": the flip closed the few pages that had been written. ") +
           "A letter is " + number(pages_per_cell(replay.pages(), kColumns * kRows)) +
           " pages: # closed, + partly, o being scanned, . open, ! open and one of them by a trap, "
-          "P one is pinned." +
+          "P one is pinned. What stays closed is free: it was dead, or has moved." +
           (visited == 0 ? std::string()
                         : " " + number(visited) + " pinned pages of the nursery are not shown."),
       2, 2);
