@@ -105,8 +105,11 @@ void print_frame(const Replay& replay, std::uint64_t since_flip) {
                      Style::faint)
                   .c_str());
   const std::string letters = draw(replay.states(), kColumns * kRows);
-  for (std::size_t at = 0; at < letters.size(); at += kColumns)
-    std::printf("  %s\n", coloured(letters.substr(at, kColumns)).c_str());
+  for (std::size_t at = 0; at < letters.size(); at += kColumns) {
+    std::string row = letters.substr(at, kColumns);
+    row.erase(row.find_last_not_of(' ') + 1);
+    std::printf("  %s\n", coloured(row).c_str());
+  }
 }
 
 }  // namespace
@@ -155,7 +158,7 @@ void print_utilisation(const Summary& summary) {
       {{"window", Style::faint},
        {"flips alone", Style::faint},
        {"worst thread", Style::faint},
-       {"0%" + std::string(static_cast<std::size_t>(kWidth) - 6, ' ') + "100%", Style::faint}});
+       {"0%" + std::string(static_cast<std::size_t>(kWidth) - 6, '.') + "100%", Style::faint}});
   for (const UtilisationRow& row : summary.utilisation) {
     if (!row.worst) continue;  // the trace is shorter
     const auto worst = static_cast<std::size_t>(kWidth * *row.worst);
