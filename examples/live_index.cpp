@@ -80,6 +80,10 @@ void print(const LiveFigures& figures) {
               " meanwhile: %.1f us (median), %.0f us (one in a thousand), %.0f us (longest)\n",
               figures.queries.count(), us(figures.queries.per_mille(500)),
               us(figures.queries.per_mille(999)), us(figures.queries.longest()));
+  std::printf("          %.0f us (one in a thousand), %.0f us (longest) of the %" PRIu64
+              " that kept their processor\n",
+              us(figures.undisturbed.per_mille(999)), us(figures.undisturbed.longest()),
+              figures.undisturbed.count());
   std::printf("answers   %" PRIu64 " wrong\n", figures.wrong);
   std::printf("compared  %" PRIu64 " words, %" PRIu64 " mentions: %" PRIu64 " differences\n",
               figures.index.words, figures.index.mentions, figures.index.differences);

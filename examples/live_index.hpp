@@ -101,8 +101,8 @@ class LiveIndex {
       const auto first = heap_.make<Mention>(nullptr, document, count);
       return heap_.make<Term>(nullptr, nullptr, word, first, key.hash, std::uint64_t{1});
     }
-    Term* const changed = heap_.make<Term>(at->less, at->greater, at->word, at->newest, at->hash,
-                                           at->documents);
+    Term* const changed =
+        heap_.make<Term>(at->less, at->greater, at->word, at->newest, at->hash, at->documents);
     if (const auto order = key <=> Key(*at); order < 0) {
       changed->less = with(at->less, key, document, count);
     } else if (order > 0) {

@@ -1,8 +1,8 @@
 // The index at work: one thread makes versions, others ask, and the collector runs beside them.
 #pragma once
 
-#include <algorithm>
-#include <array>
+#include <sys/resource.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -11,46 +11,10 @@
 #include <thread>
 #include <vector>
 
+#include "durations.hpp"
 #include "live_index.hpp"
 
 namespace example {
-
-/// How long something took: exact counts in bins an eighth of an octave wide, and the longest.
-class Durations {
- public:
-  void add(double nanoseconds) {
-    std::size_t bin = 0;
-    for (double limit = kFirst; bin + 1 < kBins && nanoseconds >= limit; ++bin) limit *= kStep;
-    ++counts_[bin];
-    ++count_;
-    longest_ = std::max(longest_, nanoseconds);
-  }
-  void add(const Durations& other) {
-    for (std::size_t i = 0; i < kBins; ++i) counts_[i] += other.counts_[i];
-    count_ += other.count_;
-    longest_ = std::max(longest_, other.longest_);
-  }
-  [[nodiscard]] std::uint64_t count() const { return count_; }
-  [[nodiscard]] double longest() const { return longest_; }
-  /// That so many of a thousand do not exceed, to a tenth.
-  [[nodiscard]] double per_mille(double share) const {
-    double limit = kFirst;
-    double seen = 0;
-    for (std::size_t i = 0; i < kBins; ++i, limit *= kStep) {
-      seen += static_cast<double>(counts_[i]);
-      if (seen >= share / 1000 * static_cast<double>(count_)) return std::min(limit, longest_);
-    }
-    return longest_;
-  }
-
- private:
-  static constexpr std::size_t kBins = 240;
-  static constexpr double kFirst = 100;
-  static constexpr double kStep = 1.0905;  // the eighth root of 2
-  std::array<std::uint64_t, kBins> counts_{};
-  std::uint64_t count_ = 0;
-  double longest_ = 0;
-};
 
 struct LiveOptions {
   unsigned readers = 1;
@@ -63,8 +27,10 @@ struct LiveFigures {
   std::uint64_t documents = 0;
   double seconds = 0;
   Durations queries;
+  Durations undisturbed;    // of those, while the kernel gave the processor to nobody else
   std::uint64_t wrong = 0;  // answers
-  Durations pauses;         // flips, stopping included
+  Durations pauses;         // flips, from the order to stop on
+  Durations standstills;    // of those, from when all threads had stopped
   gc::Statistics heap;
   gc::PageSupply supply{};
 
@@ -89,17 +55,26 @@ class Reader {
     if (words_.empty()) return;
     const std::string_view a = words_[random_() % words_.size()];
     const std::string_view b = words_[random_() % words_.size()];
+    const long preempted = times_preempted();
     const auto begin = std::chrono::steady_clock::now();
     const Answer answer = ask(*version, a, b, document);
     const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - begin;
     queries.add(taken.count());
+    if (times_preempted() == preempted) undisturbed.add(taken.count());
     if (!answer.has(document)) ++wrong;
   }
 
   Durations queries;
+  Durations undisturbed;
   std::uint64_t wrong = 0;
 
  private:
+  static long times_preempted() {
+    rusage usage{};
+    ::getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
+  }
+
   const LiveIndex& index_;
   const Corpus& corpus_;
   std::mt19937 random_;
@@ -109,9 +84,11 @@ class Reader {
 /// Indexes all of `corpus`, and compares.
 inline LiveFigures run_live(const Corpus& corpus, LiveOptions options) {
   LiveFigures figures;
-  options.heap.on_cycle_self = &figures.pauses;
+  options.heap.on_cycle_self = &figures;
   options.heap.on_cycle = [](void* self, const gc::Cycle& cycle) {
-    static_cast<Durations*>(self)->add((cycle.stop_us + cycle.pause_us) * 1000);
+    auto& told = *static_cast<LiveFigures*>(self);
+    told.pauses.add((cycle.stop_us + cycle.pause_us) * 1000);
+    told.standstills.add(cycle.pause_us * 1000);
   };
   gc::Heap heap(options.heap);
   gc::Mutator here(heap);
@@ -152,6 +129,7 @@ inline LiveFigures run_live(const Corpus& corpus, LiveOptions options) {
     if (failure) std::rethrow_exception(failure);
   for (const Reader& reader : readers) {
     figures.queries.add(reader.queries);
+    figures.undisturbed.add(reader.undisturbed);
     figures.wrong += reader.wrong;
   }
   heap.collect();

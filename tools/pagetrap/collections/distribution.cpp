@@ -39,7 +39,7 @@ std::vector<std::uint64_t> bin_bounds(std::span<const Distribution* const> sever
   if (least == 0) bounds.push_back(0);
   constexpr std::uint64_t kTooLarge = 1'000'000'000'000'000'000;  // thirty years
   for (std::uint64_t power = 1; power < kTooLarge; power *= 10) {
-    for (const std::uint64_t step : {1, 2, 5}) {
+    for (const std::uint64_t step : {1U, 2U, 5U}) {
       const std::uint64_t bound = power * step;
       if (bound <= least) bounds.clear();
       bounds.push_back(bound);

@@ -20,7 +20,7 @@ Distribution of_stalls(const std::vector<Stall>& stalls) {
 std::vector<UtilisationRow> utilisation_of(const HeapTrace& heap, Span watched) {
   std::vector<UtilisationRow> rows;
   for (std::uint64_t power = 100'000; power <= 1'000'000'000; power *= 10)
-    for (const std::uint64_t step : {1, 2, 5})
+    for (const std::uint64_t step : {1U, 2U, 5U})
       if (power * step <= 1'000'000'000) rows.push_back({power * step, {}, {}, 0});
   const Pauses flips = pauses_of(heap, watched, std::nullopt);
   for (UtilisationRow& row : rows) row.worst = row.flips = flips.minimum_utilisation(row.window_ns);

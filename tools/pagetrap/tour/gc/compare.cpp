@@ -11,48 +11,76 @@
 namespace pagetrap::tool {
 namespace {
 
-/// The faster of two runs, and the longest pause of both.
-struct Best {
-  SideFigures figures;
-  void add(const SideFigures& run, bool first) {
-    const double seconds = first ? run.seconds : std::min(figures.seconds, run.seconds);
-    const double pause = std::max(figures.longest_pause_us, run.longest_pause_us);
-    const bool right = run.right && (first || figures.right);
-    figures = run;
-    figures.seconds = seconds;
-    figures.longest_pause_us = pause;
-    figures.right = right;
+constexpr std::array<GcSide, 3> kSides{GcSide::ours, GcSide::malloc, GcSide::boehm};
+
+/// Of each side the faster of two runs, and the pauses of both.
+struct Compared {
+  const char* name;
+  std::array<SideFigures, kSides.size()> sides;
+
+  [[nodiscard]] const SideFigures& ours() const { return sides[0]; }
+  [[nodiscard]] const SideFigures& malloc() const { return sides[1]; }
+  [[nodiscard]] const SideFigures& boehm() const { return sides[2]; }
+  [[nodiscard]] bool right() const {
+    return std::all_of(sides.begin(), sides.end(),
+                       [](const SideFigures& side) { return side.right || !side.there; });
   }
 };
 
-constexpr std::array<GcSide, 3> kSides{GcSide::ours, GcSide::malloc, GcSide::boehm};
+Compared compare(const char* name, GcProgram program, bool quick) {
+  Compared compared{name, {}};
+  for (std::size_t i = 0; i < kSides.size(); ++i)
+    compared.sides[i] = run_side(kSides[i], program, quick);
+  for (std::size_t i = 0; i < kSides.size(); ++i) {
+    const SideFigures again = run_side(kSides[i], program, quick);
+    SideFigures& side = compared.sides[i];
+    side.seconds = std::min(side.seconds, again.seconds);
+    side.right = side.right && again.right;
+    side.pauses.add(again.pauses);
+  }
+  return compared;
+}
 
 std::string ratio(double ours, double theirs) {
+  if (theirs <= 0) return "-";
   char text[32];
   std::snprintf(text, sizeof text, ours / theirs < 0.0995 ? "%.4f" : "%.2f", ours / theirs);
   return text;
 }
 
-std::string seconds(const SideFigures& figures) {
-  return figures.there ? duration_text(figures.seconds * 1e9) : "-";
+std::string time_of(const SideFigures& side) {
+  return side.there ? duration_text(side.seconds * 1e9) : "-";
 }
 
-bool add_program(Table& table, const char* name, GcProgram program, bool quick, bool& boehm) {
-  std::array<Best, kSides.size()> best;
-  for (const bool first : {true, false})
-    for (std::size_t i = 0; i < kSides.size(); ++i)
-      best[i].add(run_side(kSides[i], program, quick), first);
-  const SideFigures& ours = best[0].figures;
-  const SideFigures& manual = best[1].figures;
-  const SideFigures& theirs = best[2].figures;
-  boehm = theirs.there;
-  const auto against = [&](double a, double b) { return b > 0 ? ratio(a, b) : std::string("-"); };
-  table.add({name, against(ours.seconds, manual.seconds), against(ours.seconds, theirs.seconds),
-             seconds(ours), seconds(manual), seconds(theirs),
-             against(ours.longest_pause_us, theirs.longest_pause_us),
-             duration_text(ours.longest_pause_us * 1e3),
-             theirs.there ? duration_text(theirs.longest_pause_us * 1e3) : "-"});
-  return ours.right && manual.right && (theirs.right || !theirs.there);
+void print_times(const std::array<Compared, 2>& programs) {
+  const auto faint = [](const char* text) { return Cell(text, Style::faint); };
+  Table table({Align::left, Align::right, Align::right, Align::right, Align::right, Align::right});
+  table.add({faint("time"), faint("of malloc's"), faint("of Boehm's"), faint("ours"),
+             faint("malloc, free"), faint("Boehm")});
+  for (const Compared& each : programs)
+    table.add({each.name, ratio(each.ours().seconds, each.malloc().seconds),
+               ratio(each.ours().seconds, each.boehm().seconds), time_of(each.ours()),
+               time_of(each.malloc()), time_of(each.boehm())});
+  table.print();
+}
+
+void print_pauses_of(const std::array<Compared, 2>& programs) {
+  const auto faint = [](const char* text) { return Cell(text, Style::faint); };
+  Table table({Align::left, Align::right, Align::right, Align::right, Align::right, Align::right,
+               Align::right});
+  table.add({faint("pauses"), faint("longest, of Boehm's"), faint("ours"), faint("median"),
+             faint("Boehm's"), faint("median"), faint("number")});
+  for (const Compared& each : programs) {
+    const example::Durations& ours = each.ours().pauses;
+    const example::Durations& theirs = each.boehm().pauses;
+    const bool there = theirs.count() != 0;
+    table.add({each.name, ratio(ours.longest(), theirs.longest()), duration_text(ours.longest()),
+               duration_text(ours.per_mille(500)),
+               there ? duration_text(theirs.longest()) : std::string("-"),
+               there ? duration_text(theirs.per_mille(500)) : std::string("-"),
+               std::to_string(ours.count()) + " to " + std::to_string(theirs.count())});
+  }
+  table.print();
 }
 
 }  // namespace
@@ -60,25 +88,22 @@ bool add_program(Table& table, const char* name, GcProgram program, bool quick, 
 bool compare_collectors(const TourPace& pace) {
   print_heading("Trees that are made and forgotten");
   std::printf("\n");
-  Table table({Align::left, Align::right, Align::right, Align::right, Align::right, Align::right,
-               Align::right, Align::right, Align::right});
-  const auto faint = [](const char* text) { return Cell(text, Style::faint); };
-  table.add({"", faint("of malloc's"), faint("of Boehm's"), faint("time"), faint("malloc"),
-             faint("Boehm"), faint("of Boehm's"), faint("pause"), faint("Boehm")});
-  bool boehm = false;
-  bool right = add_program(table, "GCBench", GcProgram::gcbench, pace.quick, boehm);
-  right = add_program(table, "binary-trees", GcProgram::binary_trees, pace.quick, boehm) && right;
-  table.print();
+  const std::array<Compared, 2> programs{
+      compare("GCBench", GcProgram::gcbench, pace.quick),
+      compare("binary-trees", GcProgram::binary_trees, pace.quick),
+  };
+  print_times(programs);
+  std::printf("\n");
+  print_pauses_of(programs);
   std::printf("\n");
   print_paragraph(
-      "Ratios first: our time to malloc and free's and to the Boehm collector's, and our longest "
-      "pause to Boehm's, where a pause is a time that all threads stand still; below 1 ours is "
-      "less. "
-      "The faster of two runs each, in turns. The collector's own thread has the other processor, "
-      "if that is free.");
-  if (!boehm)
+      "Ratios first; below 1 ours is less. The faster of two runs each, in turns. In a pause all "
+      "threads stand still; the collector's own thread works beside them, on another processor if "
+      "one is free.");
+  if (!programs[0].boehm().there)
     print_paragraph(
         "libgc.so.1, the Boehm collector, is not installed: apt-get install libgc1 to compare.");
+  const bool right = programs[0].right() && programs[1].right();
   if (!right) print_paragraph("FAILED: something in a heap has been lost.", 2, 4, Style::bad);
   return right;
 }

@@ -1,9 +1,11 @@
 // examples/live_index.cpp, run by the tour with its events traced.
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 #include <pagetrap/trace/trace.hpp>
 
@@ -52,10 +54,16 @@ void print_run(const example::LiveFigures& figures) {
                             number(figures.index.mentions) + " mentions"});
   table.add(
       {"queries", number(figures.queries.count()) + " meanwhile: " + durations(figures.queries)});
+  table.add({"", "of the " + number(figures.undisturbed.count()) +
+                     " that kept their processor: one in a thousand " +
+                     duration_text(figures.undisturbed.per_mille(999)) + ", longest " +
+                     duration_text(figures.undisturbed.longest())});
   table.add({"pauses", number(figures.heap.cycles) + " cycles, " +
                            number(figures.heap.full_cycles) + " of them full: median " +
                            duration_text(figures.pauses.per_mille(500)) + ", longest " +
-                           duration_text(figures.pauses.longest())});
+                           duration_text(figures.pauses.longest()) +
+                           "; once all threads had stopped, median " +
+                           duration_text(figures.standstills.per_mille(500))});
   table.add({"pages", std::string("closed and opened by ") + gc::name(figures.supply) +
                           (figures.supply == gc::PageSupply::mprotect
                                ? ": userfaultfd is not to be had here, and a flip takes time for "
@@ -112,6 +120,13 @@ bool show_live_index(const TourPace& pace) {
   const Lived lived =
       apart<Lived>("indexing and asking ...", [&] { return live(corpus, trace_file); });
   print_run(lived.figures);
+  std::printf("\n");
+  print_paragraph(
+      "Right after a flip a query for two frequent words takes a trap for each page of their "
+      "lists. "
+      "That makes the slowest ones, and waiting for a processor: three threads are busy, and there "
+      "are " +
+      std::to_string(std::max(1U, std::thread::hardware_concurrency())) + ".");
   if (lived.traced) {
     print_trace(trace_file, pace.quick);
   } else {

@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -41,9 +40,7 @@ void run_ours(GcProgram program, bool quick, SideFigures& figures) {
   gc::Options options;
   options.on_cycle_self = &figures;
   options.on_cycle = [](void* self, const gc::Cycle& cycle) {
-    auto& told = *static_cast<SideFigures*>(self);
-    ++told.collections;
-    told.longest_pause_us = std::max(told.longest_pause_us, cycle.stop_us + cycle.pause_us);
+    static_cast<SideFigures*>(self)->pauses.add((cycle.stop_us + cycle.pause_us) * 1000);
   };
   gc::Heap heap(options);
   const gc::Mutator here(heap);
@@ -60,10 +57,7 @@ void on_boehm_event(int event) {
   constexpr int kBeforeStop = 6;
   constexpr int kAfterStart = 9;
   if (event == kBeforeStop) g_boehm_stopped = Clock::now();
-  if (event != kAfterStart) return;
-  ++g_boehm_figures->collections;
-  g_boehm_figures->longest_pause_us =
-      std::max(g_boehm_figures->longest_pause_us, microseconds_since(g_boehm_stopped));
+  if (event == kAfterStart) g_boehm_figures->pauses.add(microseconds_since(g_boehm_stopped) * 1000);
 }
 
 template <class Function>

@@ -1,7 +1,7 @@
 // One program over one way to make objects, in a process of its own.
 #pragma once
 
-#include <cstdint>
+#include "../../../../examples/durations.hpp"
 
 namespace pagetrap::tool {
 
@@ -12,8 +12,7 @@ struct SideFigures {
   bool there = true;  // false: the library is not installed
   bool right = false;
   double seconds = 0;
-  double longest_pause_us = 0;  // that all threads stood still; 0 of malloc
-  std::uint64_t collections = 0;
+  example::Durations pauses;  // in which all threads stood still
 };
 
 /// Throws what went wrong.
