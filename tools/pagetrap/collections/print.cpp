@@ -108,7 +108,7 @@ void print_frame(const Replay& replay, std::uint64_t since_flip) {
   for (std::size_t at = 0; at < letters.size(); at += kColumns) {
     std::string row = letters.substr(at, kColumns);
     row.erase(row.find_last_not_of(' ') + 1);
-    std::printf("  %s\n", coloured(row).c_str());
+    std::printf("%s\n", row.empty() ? "" : ("  " + coloured(row)).c_str());
   }
 }
 

@@ -1,6 +1,9 @@
 #include "replay.hpp"
 
 #include <algorithm>
+#include <cerrno>
+
+#include <pagetrap/core/result.hpp>
 
 namespace pagetrap::tool {
 namespace {
@@ -63,6 +66,10 @@ Replay::Replay(const CollectionCycle& cycle) : cycle_(cycle), runs_(runs_in(cycl
     places_.push_back(pages);
     pages += run.count;
   }
+  constexpr std::size_t kMost = std::size_t{1} << 28;
+  if (pages > kMost)
+    throw SystemError(
+        {"replay", EBADMSG, {}, "a cycle of more than 1 TiB of pages: the trace is damaged"});
   states_.resize(pages, PageState::untouched);
 }
 

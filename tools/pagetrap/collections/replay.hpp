@@ -33,6 +33,7 @@ struct PageRun {
 /// the nursery, which is never closed, is not among them.
 class Replay {
  public:
+  /// Throws SystemError, EBADMSG: the cycle has more pages than any heap.
   explicit Replay(const CollectionCycle& cycle);
 
   [[nodiscard]] const std::vector<PageRun>& runs() const noexcept { return runs_; }

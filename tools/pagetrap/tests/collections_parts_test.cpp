@@ -319,6 +319,14 @@ TEST(ReplayOfACycle, RunsFarApartStandSideBySide) {
   EXPECT_EQ(draw(replay.states(), 100), "#####");
 }
 
+TEST(ReplayOfACycle, RefusesMorePagesThanThereCanBe) {
+  Tape tape;
+  tape.put(Kind::flip, kBase, 0xffffffff | std::uint64_t{1} << 32);
+  tape.pages(Kind::close, 0, std::uint64_t{1} << 29);
+  const CollectionsTrace trace = collections_in(tape.events);
+  EXPECT_THROW(Replay{trace.heaps[0].cycles[0]}, SystemError);
+}
+
 TEST(ReplayOfACycle, InstantsAreApartAndInOrder) {
   const CollectionsTrace trace = collections_in(one_cycle().events);
   const CollectionCycle& cycle = trace.heaps[0].cycles[0];
