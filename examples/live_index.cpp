@@ -30,8 +30,9 @@ bool number_in(std::string_view text, T& number) {
 }
 
 bool supply_named(std::string_view name, gc::PageSupply& supply) {
-  for (const auto each : {gc::PageSupply::best, gc::PageSupply::uffd_minor,
-                          gc::PageSupply::mprotect, gc::PageSupply::none}) {
+  for (const auto each :
+       {gc::PageSupply::best, gc::PageSupply::uffd_minor, gc::PageSupply::uffd_copy,
+        gc::PageSupply::mprotect, gc::PageSupply::none}) {
     if (name != gc::name(each)) continue;
     supply = each;
     return true;

@@ -7,6 +7,7 @@
 
 #include "gc/collector.hpp"
 #include "gc/flip.hpp"
+#include "gc/fork.hpp"
 #include "gc/traced.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -40,9 +41,10 @@ bool is_over_limit(const HeapState& heap, std::size_t pages) noexcept {
 void make_room(HeapState& heap, Thread& thread, std::size_t pages) {
   const NotedStall noted(heap);
   wait_for_end(heap, &thread);
-  if (!is_over_limit(heap, pages)) return;
-  if (const Outcome outcome = collect(heap, &thread, true); failed(outcome))
-    throw SystemError(outcome);
+  // The second one evacuates what the first has found sparse.
+  for (int cycles = 0; cycles < 2 && is_over_limit(heap, pages); ++cycles)
+    if (const Outcome outcome = collect(heap, &thread, true); failed(outcome))
+      throw SystemError(outcome);
   if (is_over_limit(heap, pages))
     throw OutOfMemory(pages * kPageBytes, heap.used_pages() * kPageBytes, heap.options.limit_bytes);
 }
@@ -113,13 +115,14 @@ bool take_page(HeapState& heap, Thread& thread) noexcept {
 }
 
 // A cycle should be over before as much again has been allocated: from half of that on threads help
-// to scan before they take a page, and at the whole they wait.
+// to scan before they take a page, and at the whole (twice, of a small one) they wait.
 void keep_pace(HeapState& heap, Thread& thread) {
   const std::size_t taken = heap.nursery_taken.load(std::memory_order_relaxed);
-  const std::size_t budget = heap.options.nursery_bytes / kPageBytes;
+  const std::size_t smallest = heap.options.nursery_bytes / kPageBytes;
+  const std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
   if (taken <= budget / 2 && heap.options.collector_thread) return;
   const NotedStall noted(heap);
-  if (taken > 2 * budget) return wait_for_end(heap, &thread);
+  if (taken > std::max(2 * smallest, budget)) return wait_for_end(heap, &thread);
   if (!heap.options.collector_thread) {
     for (int i = 0; i < 8; ++i) help(heap, &thread);
   } else {
@@ -132,8 +135,8 @@ void before_taking(HeapState& heap, Thread& thread, std::size_t pages) {
   park_if_asked(thread);
   if (heap.stage.load(std::memory_order_acquire) != Stage::idle) {
     keep_pace(heap, thread);
-  } else if (heap.nursery_taken.load(std::memory_order_relaxed) * kPageBytes >=
-             heap.options.nursery_bytes) {
+  } else if (heap.nursery_taken.load(std::memory_order_relaxed) >=
+             heap.nursery_budget.load(std::memory_order_relaxed)) {
     const Outcome outcome = begin_cycle(heap, &thread, is_full_due(heap));
     if (failed(outcome) && outcome.number != EBUSY) throw SystemError(outcome);
   }
@@ -183,6 +186,11 @@ void describe_pages(HeapState& heap, PageIndex first, std::size_t pages, std::si
   }
 }
 
+void forget_pages(HeapState& heap, PageIndex first, std::size_t pages) noexcept {
+  for (std::size_t i = 0; i < pages; ++i)
+    heap.spaces.info(first + static_cast<PageIndex>(i)).kind.store(PageKind::free);
+}
+
 // Null: no run of so many pages. Critical.
 std::byte* take_large(HeapState& heap, std::size_t pages, std::size_t size, const Type& type) {
   const bool is_leaf = type.layout == Layout::leaf;
@@ -190,20 +198,17 @@ std::byte* take_large(HeapState& heap, std::size_t pages, std::size_t size, cons
   const PageIndex first = objects.take(pages);
   if (first == kNoPage) return nullptr;
   const PageRange range = heap.spaces.range(first, pages);
-  if (!is_leaf) {
-    // The pages must be in the object before they can be opened.
-    const int error = sys::advise({heap.spaces.view(first), range.length}, MADV_POPULATE_WRITE);
-    if (error != 0) {
-      objects.give(first, pages);
-      throw SystemError(Error{"MADV_POPULATE_WRITE of a large object", error, range});
-    }
-  }
-  new (heap.spaces.view(first)) Header(type, size);
   describe_pages(heap, first, pages, size,
                  is_leaf ? PageKind::young_leaf_large : PageKind::young_large);
-  if (!is_leaf) {
-    // Refused: its traps open it, page by page.
-    static_cast<void>(heap.spaces.supplier().open(range, false));
+  const Header header(type, size);
+  if (is_leaf) {
+    new (range.base) Header(header);
+  } else if (const Outcome placed = heap.spaces.supplier().place(range, header.word());
+             failed(placed)) {
+    forget_pages(heap, first, pages);
+    objects.give(first, pages);
+    throw SystemError(placed);
+  } else {
     heap.new_large.push(first + 1);
   }
   objects.add(first);
@@ -234,6 +239,7 @@ std::byte* allocate_slowly(HeapState* heap, std::size_t size, const Type& type) 
   if (heap == nullptr || thread == nullptr || thread->heap != heap || !thread->attached)
     throw SystemError(
         Error{"gc::Heap::make", EPERM, {}, "attach this thread first: gc::Mutator here(heap)"});
+  check_usable(*heap);
   if (heap->options.stress_seed != 0) stress(*heap, *thread);
   return size > Header::kLargestSmall ? allocate_large(*heap, *thread, size, type)
                                       : allocate_small(*heap, *thread, size, type);

@@ -1,12 +1,15 @@
 #include "gc/collector.hpp"
 
+#include <algorithm>
 #include <array>
+#include <system_error>
 
 #include "gc/scan.hpp"
 #include "gc/stop.hpp"
 #include "gc/traced.hpp"
 #include "sys/company.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "vm/no_signals.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -21,13 +24,18 @@ std::uint32_t cycle_of(const HeapState& heap) noexcept {
   return heap.cycle.load(std::memory_order_relaxed);
 }
 
+}  // namespace
+
 void open_run(HeapState& heap, PageIndex first, PageIndex count, Opened how) noexcept {
-  // What is refused stays closed: its trap opens it.
-  if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true))) return;
+  // What is refused stays closed: its trap opens it, or the end of the cycle.
+  if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true)))
+    return heap.refused.store(true, std::memory_order_relaxed);
   for (PageIndex page = first; page < first + count; ++page)
     heap.spaces.info(page).opened.store(cycle_of(heap), std::memory_order_relaxed);
   note_opened(heap, first, count, how);
 }
+
+namespace {
 
 // Pages that the last cycle left, and this one has neither moved nor opened, nor to scan already.
 // Clean ones may be opened as they are.
@@ -35,7 +43,7 @@ bool is_left(const HeapState& heap, PageIndex page) noexcept {
   const PageIndex first = first_page_of(heap, page);
   const PageInfo& head = heap.spaces.info(first);
   const PageKind kind = head.kind.load(std::memory_order_acquire);
-  if (kind != PageKind::old && kind != PageKind::large) return false;
+  if (!is_old(kind) && kind != PageKind::large) return false;
   const PageInfo& info = heap.spaces.info(page);
   return head.epoch.load(std::memory_order_acquire) < cycle_of(heap) &&
          info.opened.load(std::memory_order_relaxed) != cycle_of(heap) &&
@@ -122,6 +130,12 @@ void scan_queued(HeapState& heap, Worker& worker, PageIndex queued) noexcept {
   const PageIndex count =
       (queued & ScanQueue::kWholeObject) != 0 ? heap.spaces.info(first).extent : 1;
   for (PageIndex page = first; page < first + count; ++page) {
+    // RACE a trap may keep it as a whole just now, and scans it: so does this then.
+    heap.spaces.info(page).queued.store(false, std::memory_order_seq_cst);
+    if (heap.is_marked_in_place(page)) {
+      scan_marked(heap, worker, page);
+      continue;
+    }
     scan_page(heap, worker, page);
     open_soon(heap, worker, page);
   }
@@ -191,41 +205,85 @@ void count_workers(HeapState& heap) noexcept {
   add(heap.collector.worker);
 }
 
-void scan_on(HeapState& heap) noexcept {
-  scan_buffers(heap);
-  heap.stage.store(Stage::drain, std::memory_order_release);
+// False: a trap is still scanning.
+//
+// RACE a trap may copy, and may begin at any time: the cycle ends only if none is scanning, and
+// none has come since the look for work. And nobody may copy by asking for a weak reference: its
+// lock.
+//
+// `paused`: all threads stand still, and this one has their lock.
+bool end_scanning(HeapState& heap, bool paused) noexcept {
+  std::unique_lock threads(heap.threads_lock, std::defer_lock);
+  if (!paused) threads.lock();
+  const std::lock_guard weaks(heap.weaks.lock);
+  const Scanning::Moment moment = heap.scanning.now();
+  if (has_work(heap)) {
+    scan_buffers(heap);
+    heap.stage.store(Stage::drain, std::memory_order_release);
+    return true;
+  }
+  if (!Scanning::is_quiet(moment) || !heap.scanning.end(moment)) return false;
+  clear_weaks(heap);
+  find_dying(heap);
+  count_workers(heap);
+  heap.stage.store(Stage::sweep, std::memory_order_release);
+  return true;
 }
 
 // Nothing seems left.
 //
 // RACE a helper has taken something from the queue: it counts itself in before it looks whether
 // there is still something to scan.
-// RACE a trap that is under way has closed a page, and has yet to copy what the page refers to: it
-// is waited for (quiesce). A trap that began since then may have closed the page that the first one
-// copied to: `activity` tells. And nobody may copy by asking for a weak reference: its lock.
-//
-// `paused`: all threads stand still, and this one has their lock.
 void finish(HeapState& heap, bool paused) noexcept {
   flush_opening(heap, heap.collector.worker);
-  if (heap.helpers.load(std::memory_order_seq_cst) != 0) return sys::yield();
-  const std::uint64_t before = heap.activity.load(std::memory_order_seq_cst);
-  std::unique_lock threads(heap.threads_lock, std::defer_lock);
-  if (!paused) threads.lock();
-  if (has_work(heap)) return scan_on(heap);
-  if (!paused) threads.unlock();
-  heap.spaces.supplier().quiesce();
-  if (!paused) threads.lock();
-  const std::lock_guard weaks(heap.weaks.lock);
-  if (has_work(heap) || heap.activity.load(std::memory_order_seq_cst) != before)
-    return scan_on(heap);
-  clear_weaks(heap);
-  find_dying(heap);
-  count_workers(heap);
-  heap.active.store(false, std::memory_order_seq_cst);
-  heap.stage.store(Stage::sweep, std::memory_order_release);
+  if (heap.helpers.load(std::memory_order_seq_cst) != 0 || !end_scanning(heap, paused))
+    sys::yield();
+}
+
+}  // namespace
+
+// A supply may drop its own way to them when the cycle is over.
+void open_refused(HeapState& heap) noexcept {
+  if (!heap.refused.exchange(false, std::memory_order_relaxed)) return;
+  const auto open_all = [&](PageIndex begin, PageIndex end) {
+    for (PageIndex page = begin; page < end; ++page) {
+      const PageInfo& head = heap.spaces.info(first_page_of(heap, page));
+      const PageInfo& info = heap.spaces.info(page);
+      if (head.kind.load() == PageKind::free || !was_closed(heap, page) ||
+          info.opened.load() == cycle_of(heap) || heap.is_from_space(first_page_of(heap, page)))
+        continue;
+      insist("a page of the old space cannot be opened",
+             [&] { return heap.spaces.supplier().open(heap.spaces.range(page, 1), true); });
+      note_opened(heap, page, 1, Opened::scanned);
+    }
+  };
+  open_all(heap.spaces.old.begin, heap.old_pages.wild());
+  open_all(heap.spaces.large.begin, heap.large.wild());
+}
+
+namespace {
+
+// What a minor cycle costs grows with the old pages that were written since the last one, and fewer
+// cycles find fewer of them twice. Doubled and halved, between the option and a share of what is
+// alive.
+void adapt_nursery(HeapState& heap) noexcept {
+  if (heap.report.full) return;
+  const std::size_t smallest = heap.options.nursery_bytes / kPageBytes;
+  const std::size_t limit = heap.options.limit_bytes / kPageBytes;
+  const std::size_t old = heap.old_used();
+  const auto share =
+      static_cast<std::size_t>(static_cast<double>(old) * heap.options.nursery_growth);
+  const std::size_t room = old < limit ? (limit - old) / 3 : 0;
+  const std::size_t most =
+      std::max(smallest, std::min({share, room, heap.spaces.nursery.size() / 4}));
+  std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
+  if (heap.report.dirty_pages > budget) budget *= 2;
+  if (heap.report.dirty_pages < budget / 4) budget /= 2;
+  heap.nursery_budget.store(std::clamp(budget, smallest, most), std::memory_order_relaxed);
 }
 
 void end_cycle(HeapState& heap) noexcept {
+  adapt_nursery(heap);
   const std::uint64_t now = sys::monotonic_nanoseconds();
   heap.report.total_us = static_cast<double>(now - heap.flipped_at) / 1000;
   {
@@ -242,8 +300,10 @@ void end_cycle(HeapState& heap) noexcept {
   note_cycle(heap);
   if (heap.options.on_cycle != nullptr)
     heap.options.on_cycle(heap.options.on_cycle_self, heap.report);
+  // RACE the next flip may begin when the stage says so, and has a report of its own.
+  const std::uint32_t number = heap.report.number;
   heap.stage.store(Stage::idle, std::memory_order_release);
-  heap.ended.store(heap.report.number, std::memory_order_release);
+  heap.ended.store(number, std::memory_order_release);
   sys::futex_wake_all(heap.ended);
 }
 
@@ -264,6 +324,7 @@ bool step(HeapState& heap) noexcept {
       break;
     case Stage::sweep:
       sweep(heap);
+      heap.queue.clear();
       end_cycle(heap);
       return false;
   }
@@ -305,6 +366,8 @@ void scan_all_in_pause(HeapState& heap) noexcept {
   }
 }
 
+namespace {
+
 void serve(HeapState& heap) noexcept {
   const sys::OwnThread own;
   sys::this_thread().collected = &heap.collector;
@@ -319,6 +382,19 @@ void serve(HeapState& heap) noexcept {
     while (step(heap)) {
     }
   }
+}
+
+}  // namespace
+
+// It takes no signals of the program's: what their handlers do is not for this thread.
+Outcome start_collector(HeapState& heap) {
+  const NoSignals none;
+  try {
+    heap.collector_thread = std::thread([&heap] { serve(heap); });
+  } catch (const std::system_error& refused) {
+    return Error{"pthread_create of the collector", refused.code().value()};
+  }
+  return kDone;
 }
 
 }  // namespace gc

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gc/heap_state.hpp"
+#include "gc/traced.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -20,8 +21,14 @@ bool help_scanning(HeapState& heap, Thread& self, unsigned pages) noexcept;
 /// Everything up to the last scan, while all threads stand still: no malloc. Has collector_lock.
 void scan_all_in_pause(HeapState& heap) noexcept;
 
-/// The collector's thread, until the heap ends.
-void serve(HeapState& heap) noexcept;
+/// Starts the collector's thread, which serves until the heap ends.
+Outcome start_collector(HeapState& heap);
+
+/// Opens scanned pages, armed.
+void open_run(HeapState& heap, PageIndex first, PageIndex count, Opened how) noexcept;
+
+/// Opens what could not be opened for want of memory, and no trap has opened. After the last scan.
+void open_refused(HeapState& heap) noexcept;
 
 /// Frees what is from-space; of sweep.cpp.
 void sweep(HeapState& heap) noexcept;

@@ -53,6 +53,7 @@ class Flip {
       heap_.report.lift_us = microseconds(stopped, closed);
       heap_.flipped_at = begin;
       heap_.discovered = 0;
+      heap_.lifted = lifted_;
       // What was not lifted is open already, but for what is queued.
       heap_.stage.store(full_ || !lifted_ ? Stage::drain : Stage::discover,
                         std::memory_order_release);
@@ -70,16 +71,17 @@ class Flip {
   // Closing everything costs the collector 0.2 to 0.4 us for each page of the old space that it
   // opens again. So a minor cycle of a small heap asks first, a nanosecond a page, what was
   // written; and closes that alone if it is little.
-  static constexpr std::size_t kMostToLookAt = 131072;  // 512 MiB: 0.15 ms
-  static constexpr std::size_t kMostToClose = 16;       // each 2 to 5 us
+  static constexpr std::size_t kMostToLookAt = 131072;   // 512 MiB: 0.15 ms
+  static constexpr std::size_t kMostToClose = 16;        // each 2 to 5 us
+  static constexpr std::size_t kMostToCloseInRuns = 64;  // of new large objects
 
   bool is_little_to_close() noexcept {
     PageSupplier& supplier = heap_.spaces.supplier();
     const PageSpan old{heap_.spaces.old.begin, heap_.old_pages.wild()};
     const PageSpan large{heap_.spaces.large.begin, heap_.large.wild()};
     if (full_ || !supplier.closes() || old.size() + large.size() > kMostToLookAt) return false;
-    std::size_t pages = remembered_before().size() + heap_.new_large.size();
-    if (pages > kMostToClose) return false;
+    std::size_t pages = remembered_before().size();
+    if (pages > kMostToClose || pages_of_new_large() > kMostToCloseInRuns) return false;
     for (const PageSpan span : {old, large}) {
       if (span.size() == 0) continue;
       std::size_t found = 0;
@@ -94,6 +96,12 @@ class Flip {
     return true;
   }
 
+  std::size_t pages_of_new_large() noexcept {
+    std::size_t pages = 0;
+    for (std::size_t i = 0; i < heap_.new_large.size(); ++i)
+      pages += heap_.spaces.info(heap_.new_large.at(i) - 1).extent;
+    return pages;
+  }
   template <class Visit>
   void for_each_written(Visit visit) noexcept {
     for (std::size_t i = 0; i < written_runs_; ++i) {
@@ -119,20 +127,20 @@ class Flip {
     if (heap_.spaces.info(page).due.exchange(number, std::memory_order_relaxed) == number) return;
     heap_.queue.push(page);
     if (due_count_ < due_.size()) due_[due_count_++] = page;
+    // Whoever scans a part of a large object reads its header the collector's way.
+    if (const PageIndex first = first_page_of(heap_, page); first != page) queue_due(first);
   }
 
-  // What a thread may not see before it is scanned. Pinned pages are scanned in a moment.
+  // What a thread may not see before it is scanned; pinned pages too, which are scanned in a
+  // moment, the collector's way.
   void close_little() noexcept {
     PageSupplier& supplier = heap_.spaces.supplier();
-    const std::uint32_t number = heap_.cycle.load(std::memory_order_relaxed);
     const auto close = [&](PageIndex first, std::size_t count) {
       if (const Outcome outcome = supplier.close(heap_.spaces.range(first, count)); failed(outcome))
         give_up("a page of the old space cannot be closed", outcome.number);
       note_closed(heap_, first, count, Closed::by_flip);
     };
-    for (std::size_t i = 0; i < due_count_; ++i)
-      if (heap_.spaces.info(due_[i]).opened.load(std::memory_order_relaxed) != number)
-        close(due_[i], 1);
+    for (std::size_t i = 0; i < due_count_; ++i) close(due_[i], 1);
     for (std::size_t i = 0; i < heap_.new_large.size(); ++i) {
       const PageIndex first = heap_.new_large.at(i) - 1;
       close(first, heap_.spaces.info(first).extent);
@@ -152,10 +160,11 @@ class Flip {
     for (std::size_t kind = 0; kind < kPageKinds; ++kind) {
       const auto which = static_cast<PageKind>(kind);
       if (which == PageKind::free || which == PageKind::tail) continue;
+      if (which == PageKind::old || which == PageKind::leaf) continue;  // marked in place
       if (full_ || is_young(which)) heap_.limits[kind].store(number, std::memory_order_relaxed);
     }
     heap_.full.store(full_, std::memory_order_relaxed);
-    heap_.active.store(true, std::memory_order_release);
+    heap_.scanning.begin();
     heap_.queue.clear();
     heap_.pinned.clear();
     heap_.nursery_taken.store(0, std::memory_order_relaxed);
@@ -194,19 +203,24 @@ class Flip {
       case PageKind::free:
         return;
       case PageKind::leaf:
-        if (heap_.is_from_space(page)) info.epoch.store(number, std::memory_order_relaxed);
+      case PageKind::sparse_leaf:
+        if (full_) info.epoch.store(number, std::memory_order_relaxed);
         return;
       case PageKind::young:
         if (!heap_.is_from_space(page)) return;
         info.epoch.store(number, std::memory_order_relaxed);
         break;
       case PageKind::old:
+      case PageKind::sparse:
         // Open, and nothing in it refers to from-space.
         if (!lifted_ && info.due.load(std::memory_order_relaxed) != number) return;
         if (info.opened.load(std::memory_order_relaxed) == number) return;
         info.opened.store(number, std::memory_order_relaxed);
-        info.done.store(0, std::memory_order_relaxed);
-        if (heap_.is_from_space(page)) info.epoch.store(number, std::memory_order_relaxed);
+        if (full_) {
+          keep_whole(heap_, page);
+        } else {
+          info.done.store(0, std::memory_order_relaxed);
+        }
         break;
       default: {
         const PageIndex first = first_page_of(heap_, page);
@@ -250,7 +264,8 @@ class Flip {
       scan_page(heap_, worker, page);
       const Outcome opened = heap_.spaces.supplier().open(heap_.spaces.range(page, 1), true);
       if (failed(opened)) {
-        heap_.spaces.info(page).opened.store(0);  // its trap tries again
+        heap_.spaces.info(page).opened.store(0);  // its trap tries again, or the end of the cycle
+        heap_.refused.store(true, std::memory_order_relaxed);
       } else {
         note_opened(heap_, page, 1, Opened::pinned);
       }
@@ -264,13 +279,19 @@ class Flip {
   Outcome outcome_ = kDone;
   std::array<PageRange, 64> written_;
   std::size_t written_runs_ = 0;
-  std::array<PageIndex, 2 * kMostToClose> due_;
+  std::array<PageIndex, 2 * kMostToClose> due_;  // with the first pages of large objects
   std::size_t due_count_ = 0;
 };
 
 }  // namespace
 
 Outcome begin_cycle(HeapState& heap, Thread* self, bool full) noexcept {
+  if (heap.collector_gone.exchange(false)) {
+    if (const Outcome started = start_collector(heap); failed(started)) {
+      heap.collector_gone.store(true);
+      return started;
+    }
+  }
   // Where the collector works inside the flip.
   std::unique_lock collector(heap.collector_lock, std::defer_lock);
   if (!heap.spaces.supplier().closes()) {

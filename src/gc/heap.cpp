@@ -10,6 +10,7 @@
 
 #include "gc/collector.hpp"
 #include "gc/flip.hpp"
+#include "gc/fork.hpp"
 #include "gc/heap_state.hpp"
 #include "gc/stop.hpp"
 #include "gc/trap.hpp"
@@ -22,6 +23,8 @@ namespace gc {
 namespace {
 
 constexpr std::size_t kMostRoots = std::size_t{1} << 26;
+// A page is queued once for each time that objects of it are marked: at most for each of them.
+constexpr std::size_t kMostQueued = kPageBytes / 16;
 constexpr std::size_t kMostDestructors = std::size_t{1} << 32;
 
 Outcome check(const Options& options) {
@@ -32,6 +35,8 @@ Outcome check(const Options& options) {
   if (options.limit_bytes < 2 * options.nursery_bytes || options.limit_bytes > 512_GiB)
     return Error{"gc::Options.limit_bytes", EINVAL, {}, "between two nurseries and 512 GiB"};
   if (!(options.growth >= 0.1)) return Error{"gc::Options.growth", EINVAL, {}, "at least 0.1"};
+  if (!(options.nursery_growth >= 0))
+    return Error{"gc::Options.nursery_growth", EINVAL, {}, "0 or more"};
   return kDone;
 }
 
@@ -40,34 +45,27 @@ Outcome make_lists(HeapState& heap) {
   const std::size_t supplied = spaces.large.end;
   for (const Outcome& outcome :
        {heap.old_pages.create(spaces.old), heap.leaf_pages.create(spaces.leaf),
-        heap.queue.create(2 * supplied), heap.remembered[0].create(supplied),
-        heap.remembered[1].create(supplied), heap.pinned.create(spaces.nursery.end),
-        heap.new_large.create(spaces.large.size()), heap.nursery_free.create(spaces.nursery.size()),
-        heap.roots.create(kMostRoots), heap.weaks.create(kMostRoots),
-        heap.to_destroy.create(kMostDestructors), heap.dying.create(kMostDestructors)})
+        heap.queue.create(kMostQueued * supplied), heap.marks.create(spaces.large_leaf.begin),
+        heap.remembered[0].create(supplied), heap.remembered[1].create(supplied),
+        heap.pinned.create(spaces.nursery.end), heap.new_large.create(spaces.large.size()),
+        heap.nursery_free.create(spaces.nursery.size()), heap.roots.create(kMostRoots),
+        heap.weaks.create(kMostRoots), heap.to_destroy.create(kMostDestructors),
+        heap.dying.create(kMostDestructors)})
     if (failed(outcome)) return outcome;
   heap.nursery_wild = spaces.nursery.begin;
+  heap.nursery_budget = heap.options.nursery_bytes / kPageBytes;
   heap.large.create(spaces.large);
   heap.large_leaf.create(spaces.large_leaf);
   return kDone;
 }
 
-// It takes no signals of the program's: what their handlers do is not for this thread.
-Outcome start_collector(HeapState& heap) {
+Outcome prepare_collector(HeapState& heap) {
   heap.collector.heap = &heap;
   heap.collector.attached = false;
   if (!heap.spaces.supplier().closes()) heap.options.collector_thread = true;  // and needs none
   if (!heap.options.collector_thread || !heap.spaces.supplier().closes()) return kDone;
-  const NoSignals none;
-  Outcome outcome = kDone;
-  try {
-    heap.collector_thread = std::thread([&heap] { serve(heap); });
-  } catch (const std::system_error& refused) {
-    outcome = Error{"pthread_create of the collector", refused.code().value()};
-  }
-  return outcome;
+  return start_collector(heap);
 }
-
 void stop_collector(HeapState& heap) noexcept {
   wait_for_end(heap, this_gc_thread(heap));
   if (!heap.collector_thread.joinable()) return;
@@ -107,7 +105,9 @@ Result<Heap> Heap::create(const Options& options) {
   if (const Outcome outcome = state->spaces.supplier().on_trap(on_trap, state.get());
       failed(outcome))
     return outcome;
-  if (const Outcome outcome = start_collector(*state); failed(outcome)) return outcome;
+  if (const Outcome outcome = handle_forks(); failed(outcome)) return outcome;
+  if (const Outcome outcome = prepare_collector(*state); failed(outcome)) return outcome;
+  add_to_fork_list(*state);
   return Heap(std::move(state));
 }
 
@@ -117,7 +117,13 @@ Heap::Heap(Heap&& other) noexcept : state_(std::exchange(other.state_, nullptr))
 
 Heap::~Heap() {
   if (state_ == nullptr) return;
-  const std::unique_ptr<HeapState> state(state_);
+  std::unique_ptr<HeapState> state(state_);
+  remove_from_fork_list(*state);
+  // Nothing of it can be looked at: it stays.
+  if (state->closed.load()) {
+    static_cast<void>(state.release());
+    return;
+  }
   stop_collector(*state);
   // Destructors look at their objects, whose pages may be closed.
   void* const before = std::exchange(sys::this_thread().collected, &state->collector);
@@ -131,6 +137,7 @@ Heap::~Heap() {
 }
 
 void Heap::collect(bool full) {
+  check_usable(*state_);
   Thread* const thread = this_gc_thread(*state_);
   if (const Outcome outcome = gc::collect(*state_, thread, full); failed(outcome))
     throw SystemError(outcome);

@@ -36,6 +36,9 @@ class LargeObjects {
   }
   /// Pages that were taken at some time are before this one.
   [[nodiscard]] PageIndex wild() const noexcept { return wild_.load(std::memory_order_acquire); }
+  /// Across a fork().
+  void lock() noexcept { lock_.lock(); }
+  void unlock() noexcept { lock_.unlock(); }
   [[nodiscard]] std::size_t pages() const noexcept {
     return in_use_.load(std::memory_order_relaxed);
   }

@@ -19,18 +19,23 @@ inline constexpr std::size_t kPageBytes = 4096;  // Heap::create refuses others
 enum class PageKind : std::uint8_t {
   free,
   young,             // nursery: new objects, and those that stacks pin there
-  old,               // survivors with references
+  old,               // survivors with references: a full cycle leaves them where they are
+  sparse,            // the same, more than half of them dead: a full cycle evacuates them
   leaf,              // survivors without
+  sparse_leaf,       //
   large,             // the first page of a large object with references
   young_large,       // ... made since the last flip
   leaf_large,        // the same without references
   young_leaf_large,  //
   tail,              // a large object's further pages
 };
-inline constexpr std::size_t kPageKinds = 9;
+inline constexpr std::size_t kPageKinds = 11;
 
 inline constexpr bool is_large(PageKind kind) noexcept PAGETRAP_SIGNAL_SAFE {
   return kind >= PageKind::large && kind != PageKind::tail;
+}
+inline constexpr bool is_old(PageKind kind) noexcept PAGETRAP_SIGNAL_SAFE {
+  return kind == PageKind::old || kind == PageKind::sparse;
 }
 inline constexpr bool is_young(PageKind kind) noexcept PAGETRAP_SIGNAL_SAFE {
   return kind == PageKind::young || kind == PageKind::young_large ||
@@ -50,6 +55,7 @@ struct PageInfo {
   std::uint32_t extent = 0;  // first page of a large object: how many; tail: how far to the first
   std::atomic<PageKind> kind{PageKind::free};
   std::atomic<bool> remembered{false};  // is in the list of pages that refer to pinned young ones
+  std::atomic<bool> queued{false};      // has marked objects that are to be scanned
 };
 static_assert(sizeof(PageInfo) <= 32);
 

@@ -13,6 +13,7 @@
 
 #include "gc/outcome.hpp"
 #include "sys/mapping.hpp"
+#include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -60,7 +61,14 @@ class Pile {
     std::fill(items_ + count, items_ + size(), T{});
     count_.store(count, std::memory_order_release);
   }
-  void clear() noexcept { shrink(0); }
+  void clear() noexcept {
+    constexpr std::size_t kMuch = 65536;  // to be zeroed
+    if (size() > kMuch && sys::advise(memory_.range(), MADV_DONTNEED) == 0) {
+      count_.store(0, std::memory_order_release);
+    } else {
+      shrink(0);
+    }
+  }
 
  private:
   sys::Mapping memory_;

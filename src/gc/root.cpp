@@ -49,7 +49,7 @@ void* WeakSlot::get() const noexcept {
   Thread* const thread = this_gc_thread(*heap_);
   const Critical critical(thread);
   const std::lock_guard guard(heap_->weaks.lock);
-  if (thread != nullptr && heap_->active.load(std::memory_order_acquire))
+  if (thread != nullptr && heap_->scanning.active())
     *word_ = reinterpret_cast<void*>(
         forward(*heap_, thread->worker, reinterpret_cast<std::uintptr_t>(*word_)));
   return *word_;

@@ -30,7 +30,9 @@ void copy_words(std::byte* to, const std::byte* from, std::size_t size) noexcept
 PageIndex new_buffer(HeapState& heap, PageKind kind) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageIndex page = kind == PageKind::leaf ? heap.leaf_pages.take() : heap.old_pages.take();
   if (page == kNoPage) give_up("no addresses left to copy survivors to", ENOMEM);
-  heap.activity.fetch_add(1, std::memory_order_seq_cst);
+  if (kind == PageKind::old)
+    insist("a page to copy survivors to",
+           [&] { return heap.spaces.supplier().prepare(heap.spaces.range(page, 1)); });
   PageInfo& info = heap.spaces.info(page);
   info.fill.store(0, std::memory_order_relaxed);
   info.done.store(0, std::memory_order_relaxed);
@@ -49,7 +51,17 @@ void retire(HeapState& heap, std::atomic<PageIndex>& buffer) noexcept PAGETRAP_S
   buffer.store(kNoPage, std::memory_order_release);
   PageInfo& info = heap.spaces.info(page);
   const bool closed = (info.fill.fetch_or(kClosed, std::memory_order_acq_rel) & kClosed) != 0;
-  if (!closed && info.kind.load(std::memory_order_relaxed) == PageKind::old) heap.queue.push(page);
+  if (!closed && is_old(info.kind.load(std::memory_order_relaxed))) heap.queue.push(page);
+}
+
+// RACE the page is queued again by whoever marks after the scanner has looked: it makes `queued`
+// false before it looks.
+void mark(HeapState& heap, PageIndex page, std::uintptr_t offset) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (!heap.marks.mark(page, (offset - Header::kBytes) % kPageBytes)) return;
+  PageInfo& info = heap.spaces.info(page);
+  if (info.kind.load(std::memory_order_relaxed) == PageKind::leaf) return;
+  if (info.queued.load(std::memory_order_relaxed)) return;
+  if (!info.queued.exchange(true, std::memory_order_acq_rel)) heap.queue.push(page);
 }
 
 std::uintptr_t copy(HeapState& heap, Worker& worker, std::uintptr_t offset) noexcept
@@ -115,6 +127,7 @@ class Scan {
                                      std::memory_order_relaxed);
       return;  // where it is now is not young
     }
+    if (heap_.is_marked_in_place(page)) return mark(heap_, page, offset);
     young_ |= is_young(heap_.spaces.info(page).kind.load(std::memory_order_relaxed));
   }
 
@@ -185,6 +198,14 @@ PageIndex first_page_of(const HeapState& heap, PageIndex page) noexcept PAGETRAP
   return info.kind.load(std::memory_order_acquire) == PageKind::tail ? page - info.extent : page;
 }
 
+bool was_closed(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
+  const PageInfo& info = heap.spaces.info(page);
+  const PageInfo& head = heap.spaces.info(first_page_of(heap, page));
+  return heap.lifted || info.due.load(std::memory_order_relaxed) == cycle ||
+         head.epoch.load(std::memory_order_relaxed) == cycle;
+}
+
 bool mark_large(HeapState& heap, PageIndex first) noexcept PAGETRAP_SIGNAL_SAFE {
   PageInfo& info = heap.spaces.info(first);
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
@@ -203,7 +224,10 @@ std::uintptr_t forward(HeapState& heap, Worker& worker, std::uintptr_t address) 
   const std::uintptr_t offset = heap.spaces.offset(address);
   if (offset >= heap.spaces.size()) return address;
   const PageIndex page = Spaces::page_at(offset);
-  if (!heap.is_from_space(page)) return address;
+  if (!heap.is_from_space(page)) {
+    if (heap.is_marked_in_place(page)) mark(heap, page, offset);
+    return address;
+  }
   if (is_large(heap.spaces.info(page).kind.load(std::memory_order_relaxed))) {
     mark_large(heap, page);
     return address;
@@ -215,6 +239,8 @@ std::uintptr_t forwarded(const HeapState& heap, std::uintptr_t address) noexcept
   const std::uintptr_t offset = heap.spaces.offset(address);
   if (offset >= heap.spaces.size()) return address;
   const PageIndex page = Spaces::page_at(offset);
+  if (heap.is_marked_in_place(page))
+    return heap.marks.is_marked(page, (offset - Header::kBytes) % kPageBytes) ? address : 0;
   if (!heap.is_from_space(page)) return address;
   if (is_large(heap.spaces.info(page).kind.load(std::memory_order_relaxed))) return 0;
   const Header header(
@@ -226,7 +252,6 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
   PageInfo& info = heap.spaces.info(page);
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
   if (info.scanned.load(std::memory_order_acquire) == cycle) return;
-  heap.activity.fetch_add(1, std::memory_order_seq_cst);
   note_scan(heap, page);
   Scan scan(heap, worker);
   const PageIndex first = first_page_of(heap, page);
@@ -241,6 +266,25 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
   if (scan.found_young()) remember(heap, page);
   count_page(worker);
   info.scanned.store(cycle, std::memory_order_release);
+}
+
+void scan_marked(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  note_scan(heap, page);
+  Scan scan(heap, worker);
+  std::byte* const view = heap.spaces.view(page);
+  heap.marks.take_unscanned(page, [&](std::size_t at) {
+    const Header header(Word(word_at(view + at)).load(std::memory_order_relaxed));
+    scan.object(view + at, header.type(), header.size_bytes());
+  });
+  if (scan.found_young()) remember(heap, page);
+  count_page(worker);
+}
+
+// What its owner had scanned of it as a buffer was in another cycle.
+void keep_whole(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  PageInfo& info = heap.spaces.info(page);
+  info.done.store(0, std::memory_order_relaxed);
+  info.epoch.store(heap.cycle.load(std::memory_order_relaxed), std::memory_order_release);
 }
 
 void scan_young_page(HeapState& heap, Worker& worker, PageIndex page) noexcept

@@ -24,9 +24,19 @@ bool mark_large(HeapState& heap, PageIndex first) noexcept PAGETRAP_SIGNAL_SAFE;
 /// The first page of the large object that has `page`; `page` itself if it is none.
 PageIndex first_page_of(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
 
+/// Whether this cycle's flip has closed the page, or it was made since.
+bool was_closed(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
+
 /// Scans all of an old page, or of one page of a large object, unless this cycle has. Nothing more
 /// is copied into it from then on. It may be opened.
 void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// Scans those objects of a page that are marked and have not been. It stays closed: more of them
+/// may be marked later.
+void scan_marked(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
+
+/// In a full cycle: all objects of the page are alive, since somebody may look at any of them.
+void keep_whole(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// The next flip queues the page, written or not.
 void remember(HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE;

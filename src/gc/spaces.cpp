@@ -41,8 +41,8 @@ Outcome Spaces::create(std::size_t limit_bytes, std::size_t nursery_bytes, PageS
   // any size up to the limit has its place beside what fragments large objects.
   const std::size_t small = whole_subtrees(3 * limit_bytes);
   const std::size_t runs = whole_subtrees(2 * limit_bytes);
-  // What threads allocate while a cycle runs, and pages that are pinned.
-  const std::size_t young = 4 * nursery_bytes + 64_MiB;
+  // What threads allocate while a cycle runs, and pages that are pinned; and it may grow.
+  const std::size_t young = bytes(pages_for(4 * nursery_bytes + 64_MiB + limit_bytes / 2));
   PageIndex next = 0;
   old = take(next, small);
   large = take(next, runs);

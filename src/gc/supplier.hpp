@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 
@@ -31,11 +32,20 @@ class PageSupplier {
   [[nodiscard]] virtual PageRange range() const noexcept = 0;
   /// From a byte of the range to the same byte as the collector always sees it.
   [[nodiscard]] virtual std::ptrdiff_t view() const noexcept = 0;
+  /// Whether that is the same memory; else a copy, from which open() makes the page.
+  [[nodiscard]] virtual bool view_is_memory() const noexcept { return true; }
 
   /// Closes the whole range. Threads are stopped: nothing here may call malloc.
   virtual Outcome close_all() noexcept = 0;
   /// Opens pages, as far as they are closed. `armed`: the next write to each is to be found.
   virtual Outcome open(PageRange pages, bool armed) noexcept PAGETRAP_SIGNAL_SAFE = 0;
+  /// Before the collector writes to pages that nobody uses, by its own way.
+  virtual Outcome prepare(PageRange pages) noexcept PAGETRAP_SIGNAL_SAFE {
+    static_cast<void>(pages);
+    return kDone;
+  }
+  /// Opens pages that nobody uses, unarmed, for a new object: zero but for the first word.
+  virtual Outcome place(PageRange pages, std::uint64_t first_word) noexcept = 0;
   /// Puts the runs of pages of `part` into `out` that were written, or opened unarmed, before the
   /// last close_all(). Between that and settle(). ENOBUFS: more runs than room.
   virtual Result<std::size_t> written(PageRange part, std::span<PageRange> out) noexcept = 0;
@@ -55,12 +65,22 @@ class PageSupplier {
   virtual Outcome on_trap(Handler handler, void* self) noexcept = 0;
   /// Waits for all handlers that began before.
   virtual void quiesce() noexcept = 0;
+
+  /// Whether a fork()ed child has all contents, as a copy of its own. No cycle is under way then.
+  [[nodiscard]] virtual bool forks() const noexcept { return false; }
+  /// In such a child, before anything else.
+  virtual void forked() noexcept {}
 };
+
+/// PageSupplier::place() where the view is there at any time.
+Outcome place_through_view(PageSupplier& supplier, PageRange pages,
+                           std::uint64_t first_word) noexcept;
 
 /// At `address`, or EEXIST; `best` becomes the first that this kernel and this user have.
 Result<std::unique_ptr<PageSupplier>> make_supplier(PageSupply which, std::byte* address,
                                                     std::size_t size_bytes);
 Result<std::unique_ptr<PageSupplier>> make_uffd_minor(std::byte* address, std::size_t size_bytes);
+Result<std::unique_ptr<PageSupplier>> make_uffd_copy(std::byte* address, std::size_t size_bytes);
 Result<std::unique_ptr<PageSupplier>> make_mprotect(std::byte* address, std::size_t size_bytes);
 Result<std::unique_ptr<PageSupplier>> make_unprotected(std::byte* address, std::size_t size_bytes);
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <memory>
 
+#include "gc/fork.hpp"
 #include "gc/heap_state.hpp"
 #include "gc/scan.hpp"
 #include "sys/signal_safe_calls.hpp"
@@ -28,6 +29,7 @@ void with_registers(void (*work)(void* self, const std::byte* sp) noexcept, void
 }
 
 Thread* attach_thread(HeapState& heap) {
+  check_usable(heap);
   auto thread = std::make_unique<Thread>();
   thread->heap = &heap;
   thread->id = sys::thread_id();

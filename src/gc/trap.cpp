@@ -16,7 +16,7 @@ constexpr std::ptrdiff_t kRedZone =
 bool is_in_use(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
   const PageIndex first = first_page_of(heap, page);
   if (heap.spaces.info(first).kind.load(std::memory_order_acquire) == PageKind::free) return false;
-  return !heap.active.load(std::memory_order_acquire) || !heap.is_from_space(first);
+  return !heap.scanning.active() || !heap.is_from_space(first);
 }
 
 /// Notes where the interrupted code's stack ends, for a flip that finds the thread in its trap,
@@ -39,6 +39,19 @@ class Interrupted {
   const std::byte* outer_;
 };
 
+// What the page refers to is in this thread's buffer: a thread that walks a list comes there next.
+// Scanning on fills the buffer, so that its trap is worth a page of objects and not one.
+//
+// RACE a trap that was raised in an earlier cycle and comes so late that its page is open: the
+// collector may have no way to the page of its own in this one.
+void scan_for_trap(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  const Scanning::Trap trap(heap.scanning);
+  if (!trap.active() || !was_closed(heap, page)) return;
+  if (heap.is_marked_in_place(page)) keep_whole(heap, page);
+  scan_page(heap, worker, page);
+  scan_own_buffer(heap, worker);
+}
+
 }  // namespace
 
 // RACE a flip between the first line and the last would make what this does wrong: the thread is
@@ -56,15 +69,10 @@ Verdict on_trap(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   worker.traps.store(worker.traps.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   PageInfo& info = heap.spaces.info(page);
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
-  if (heap.active.load(std::memory_order_acquire) &&
-      info.scanned.load(std::memory_order_acquire) != cycle) {
-    scan_page(heap, worker, page);
-    // What the page refers to is in this thread's buffer: a thread that walks a list comes there
-    // next. Scanning on fills the buffer, so that its trap is worth a page of objects and not one.
-    scan_own_buffer(heap, worker);
-  }
+  if (info.scanned.load(std::memory_order_acquire) != cycle) scan_for_trap(heap, worker, page);
   // A store that comes to a closed page has written to it.
-  if (failed(heap.spaces.supplier().open(fault.page, !fault.write))) return Verdict::not_mine;
+  insist("a page of the old space cannot be opened",
+         [&] { return heap.spaces.supplier().open(fault.page, !fault.write); });
   info.opened.store(cycle, std::memory_order_relaxed);
   note_opened(heap, page, 1, Opened::by_trap);
   return Verdict::resolved;

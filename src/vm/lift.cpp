@@ -7,6 +7,7 @@
 
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <new>
 #include <utility>
 #include <vector>
@@ -190,11 +191,12 @@ int trap_missing(RegionState& state) noexcept {
 // A memory object's handlers run in the faulting threads, and none reads that event. They are not
 // waited for: the caller may hold a thread that is in one. What a handler publishes that began
 // before is the contents of the object all the same; whether they should be seen is its own affair.
-Outcome move_away(RegionState& state, PageRange window, Pages front) noexcept {
+// Nor are those waited for that supply from a window of the caller's: the same.
+Outcome move_away(RegionState& state, PageRange window, Pages front, bool waits) noexcept {
   if (!is_memory_object(state)) {
     if (const int error = trap_missing(state))
       return Error{"UFFDIO_REGISTER for a lift", error, state.range};
-    wait_for_handlers(state);
+    if (waits) wait_for_handlers(state);
   }
   std::byte* moved = nullptr;
   if (const int error = move_tables({state.range.base, front}, window.base, moved)) {
@@ -256,7 +258,22 @@ Result<Lift> Region::lift() {
 
 Result<Lift> Region::lift(Pages front) {
   if (state_ == nullptr) return Error{"lift", EBADF, {}, "the Region is empty"};
+  return Lift::begin(*state_, front, nullptr);
+}
+
+Result<Lift> Region::lift_into(std::byte* window) {
+  if (state_ == nullptr) return Error{"lift_into", EBADF, {}, "the Region is empty"};
   RegionState& state = *state_;
+  if (window == nullptr || reinterpret_cast<std::uintptr_t>(window) % kSubtree != 0)
+    return Error{"lift_into", EINVAL, state.range, "the window must be aligned to 1 GiB"};
+  if (is_memory_object(state) || !state.wants(FaultKind::missing))
+    return Error{"lift_into", ENOTSUP, state.range,
+                 "for private memory whose handler asks for missing faults"};
+  return Lift::begin(state, state.range.length, window);
+}
+
+// `into`: the caller's window, or null.
+Result<Lift> Lift::begin(RegionState& state, Pages front, std::byte* into) {
   if (front == Pages{0} || front > state.range.length)
     return Error{"lift", EINVAL, state.range, "the region has not so many pages, or none is asked"};
   if (!state.options.liftable)
@@ -269,25 +286,33 @@ Result<Lift> Region::lift(Pages front) {
   if (pagemap_descriptor() < 0)
     return Error{"open /proc/self/pagemap", EACCES, state.range,
                  "lift looks there for what to restore: /proc must be mounted and readable"};
-  sys::Mapping::Request request;
-  request.size_bytes = state.range.size_bytes();
-  request.prot = PROT_NONE;
-  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  request.alignment = kSubtree;
-  auto window = sys::Mapping::create(request);
-  if (!window) return window.error();
+  sys::Mapping window;
+  PageRange place{into, state.range.length};
+  if (into == nullptr) {
+    sys::Mapping::Request request;
+    request.size_bytes = state.range.size_bytes();
+    request.prot = PROT_NONE;
+    request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    request.alignment = kSubtree;
+    auto made = sys::Mapping::create(request);
+    if (!made) return made.error();
+    window = std::move(*made);
+    place = window.range();
+  }
   const std::uint64_t started = sys::monotonic_nanoseconds();
   // After the move all pages are missing, and nobody can tell what was in them until the window is
   // published.
   state.lift_phase.store(LiftPhase::moving, std::memory_order_seq_cst);
-  if (const Outcome outcome = move_away(state, window->range(), front); failed(outcome)) {
+  if (const Outcome outcome = move_away(state, place, front, into == nullptr); failed(outcome)) {
     state.lift_phase.store(LiftPhase::none, std::memory_order_release);
     return outcome;
   }
-  const Outcome outcome = quiet_window(state, window->range());
-  state.lift_window.store(window->data(), std::memory_order_release);
+  // Nobody reads what is not there in a caller's.
+  const Outcome outcome = into == nullptr ? quiet_window(state, place) : kDone;
+  state.lift_window.store(place.base, std::memory_order_release);
   state.lift_phase.store(LiftPhase::lifted, std::memory_order_release);
-  Lift lift(&state, window->release(), front);
+  static_cast<void>(window.release());
+  Lift lift(&state, place, front, into == nullptr ? Owner::lift : Owner::caller);
   trace::record(trace::Kind::lift, state.range.base, sys::monotonic_nanoseconds() - started);
   guard.unlock();  // `lift` locks it when it ends, which is here if the window is not usable
   if (failed(outcome)) return outcome;
@@ -295,7 +320,10 @@ Result<Lift> Region::lift(Pages front) {
 }
 
 Lift::Lift(Lift&& other) noexcept
-    : state_(std::exchange(other.state_, nullptr)), window_(other.window_), front_(other.front_) {}
+    : state_(std::exchange(other.state_, nullptr)),
+      window_(other.window_),
+      front_(other.front_),
+      owner_(other.owner_) {}
 
 // Errors of finish() are for those who call it; what it can refuse is memory for page tables.
 Lift::~Lift() { static_cast<void>(finish()); }
@@ -372,8 +400,9 @@ Result<Pages> Lift::restore(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
   RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
   if (const Outcome wrong = check_part(state, front_, "Lift::restore", range); failed(wrong))
     return wrong;
-  if (is_memory_object(*state))
-    return Error{"Lift::restore", ENOTSUP, range, "supply(publish) maps a memory object's pages"};
+  if (is_memory_object(*state) || owner_ == Owner::caller)
+    return Error{"Lift::restore", ENOTSUP, range,
+                 "supply() maps a memory object's pages, or copies from the caller's window"};
   const UsesWindow window(*state);
   if (window.base() == nullptr) return finished("Lift::restore", range);
   std::size_t filled = 0;
@@ -447,18 +476,47 @@ Result<std::size_t> Lift::pages(PageRange range, LiftedPages which,
   return count;
 }
 
+Result<Done> Lift::fill(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE {
+  RegionState* const state = std::atomic_ref<RegionState*>(state_).load(std::memory_order_acquire);
+  if (const Outcome wrong = check_part(state, front_, "Lift::fill", range); failed(wrong))
+    return wrong;
+  const UsesWindow window(*state);
+  if (window.base() == nullptr) return finished("Lift::fill", range);
+  std::byte* const first = in_window(*state, range.base, window.base());
+  sys::Patience patience;
+  for (std::size_t at = 0; at < range.size_bytes();) {
+    std::size_t done = 0;
+    const int error =
+        sys::uffd_copy(state->uffd, {first + at, Pages{1}}, kZeroPage.data(), 0, done);
+    if (error == EAGAIN && state->channel->try_again(patience)) continue;
+    if (error != 0 && error != EEXIST) return Error{"UFFDIO_COPY to a window", error, range};
+    at += page_size();
+  }
+  return Done{};
+}
+
+// Nothing is restored.
+Result<Done> Lift::drop_window(RegionState& state) noexcept {
+  const std::lock_guard guard(state.control);
+  state.lift_window.store(nullptr, std::memory_order_seq_cst);
+  state.lift_phase.store(LiftPhase::none, std::memory_order_release);
+  wait_for_handlers(state);  // RACE one may be looking at its pages()
+  if (owner_ == Owner::lift) {
+    ::munmap(window_.base, window_.size_bytes());
+    return Done{};
+  }
+  // In one step: the addresses stay the caller's.
+  void* const renewed = ::mmap(window_.base, window_.size_bytes(), PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  if (renewed == MAP_FAILED) return Error{"mmap of a window", errno, window_};
+  return Done{};
+}
+
 Result<Done> Lift::finish() noexcept {
   if (state_ == nullptr) return Done{};
   const std::atomic_ref<RegionState*> mine(state_);
   RegionState& state = *mine.exchange(nullptr);
-  if (is_memory_object(state)) {
-    const std::lock_guard guard(state.control);
-    state.lift_window.store(nullptr, std::memory_order_seq_cst);
-    state.lift_phase.store(LiftPhase::none, std::memory_order_release);
-    wait_for_handlers(state);  // RACE one may be looking at its pages()
-    ::munmap(window_.base, window_.size_bytes());
-    return Done{};
-  }
+  if (is_memory_object(state) || owner_ == Owner::caller) return drop_window(state);
   Outcome worst = restore_rest(state, {window_.base, front_});
   if (failed(worst)) {
     // The window keeps what could not be put back; nothing is lost, and faults still find it.

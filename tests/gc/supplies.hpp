@@ -12,7 +12,8 @@ namespace pagetrap {
 /// supply that needs none but to stop threads, which look for themselves when they allocate.
 inline std::vector<gc::PageSupply> tested_supplies() {
   if (SANITIZED_THREADS != 0) return {gc::PageSupply::none};
-  return {gc::PageSupply::uffd_minor, gc::PageSupply::mprotect, gc::PageSupply::none};
+  return {gc::PageSupply::uffd_minor, gc::PageSupply::uffd_copy, gc::PageSupply::mprotect,
+          gc::PageSupply::none};
 }
 
 inline std::string test_name(gc::PageSupply supply) {

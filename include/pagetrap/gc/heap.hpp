@@ -60,6 +60,8 @@ PAGETRAP_API void will_destroy(HeapState* heap, void* object);
   std::byte* const object = here.next;
   if (here.heap != heap || size > static_cast<std::size_t>(here.end - object)) [[unlikely]]
     return allocate_slowly(heap, size, type) + Header::kBytes;
+  // Two pages ahead, which are taken next and cleared then: a third of an allocation's time.
+  __builtin_prefetch(object + 8192, 1);
   new (object) Header(type, size);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   here.next = object + size;
@@ -78,7 +80,11 @@ PAGETRAP_API void will_destroy(HeapState* heap, void* object);
 /// root. Two plain pointers to one object are always equal.
 ///
 /// Threads  make and make_array: attached threads. The rest: any.
-/// fork()   the child has no old objects there: it may not use the heap (exec, or _exit).
+/// fork()   waits for the cycle under way. With PageSupply::uffd_copy (or none) the child has a
+/// copy
+///          of the heap, for the thread that forked; other attached threads must be in
+///          Mutator::blocking() meanwhile. Otherwise the child has none, and make() and collect()
+///          throw SystemError (EOWNERDEAD) there. Not in a destructor or Options::on_cycle.
 class PAGETRAP_API Heap {
  public:
   static Result<Heap> create(const Options& options = {});

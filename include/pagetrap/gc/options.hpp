@@ -16,9 +16,11 @@ namespace gc {
 
 /// How pages are closed and opened.
 enum class PageSupply : std::uint8_t {
-  best,        // the first below that is there
+  best,        // uffd_minor, or mprotect where that is not there
   uffd_minor,  // userfaultfd minor faults over a memory object that is mapped twice
-  mprotect,    // mprotect(2) and SIGSEGV over the same: a flip takes time for every page
+  uffd_copy,   // the same over private memory, with copies: a fork()ed child has the heap as well
+  mprotect,    // mprotect(2) and SIGSEGV over a memory object mapped twice: a flip takes time for
+               // every page
   none,        // nothing is protected: a whole cycle runs inside the flip
 };
 PAGETRAP_API const char* name(PageSupply supply) noexcept;
@@ -45,10 +47,13 @@ struct Options {
   std::size_t limit_bytes = 4_GiB;
   /// How much is allocated between two cycles.
   std::size_t nursery_bytes = 32_MiB;
+  /// Where more old memory is written between two cycles than is allocated, cycles come more
+  /// rarely: the nursery grows up to this share of what is alive. 0: it stays as it is.
+  double nursery_growth = 0.5;
   /// The old space is collected when it has grown by this factor over what was alive last time.
   double growth = 1.0;
   /// ... and by at least this much.
-  std::size_t growth_bytes = 64_MiB;
+  std::size_t growth_bytes = 32_MiB;
   PageSupply supply = PageSupply::best;
   /// false: cycles are driven by allocations, in the threads that allocate.
   bool collector_thread = true;

@@ -36,7 +36,8 @@ enum class LiftedPages : std::uint8_t {
 /// the page touched. Faults before lift() has returned wait for it. Reading the window is free.
 /// restore() does not keep rights: a page that was protected comes back writable.
 /// Destruction restores what is left. Of a memory object nothing is restored: at(), restore() and
-/// put_back() are not for it.
+/// put_back() are not for it. A window of the caller's (lift_into) is memory to work in: supply()
+/// copies from it what the region is to have.
 class PAGETRAP_API Lift {
  public:
   ~Lift();
@@ -75,17 +76,27 @@ class PAGETRAP_API Lift {
   Result<std::size_t> pages(PageRange range, LiftedPages which, std::span<PageRange> out) noexcept
       PAGETRAP_SIGNAL_SAFE;
 
-  /// Restore everything that is left and unmap the window. Idempotent. Cost  grows with the pages
+  /// Zeroes for pages of the window that have nothing, so that they can be written to there; others
+  /// are left. `range` is of the region. For lift_into(), whose window faults where nothing is.
+  /// Signals  safe.
+  Result<Done> fill(PageRange range) noexcept PAGETRAP_SIGNAL_SAFE;
+
+  /// Restore everything that is left and unmap the window. After lift_into() nothing is restored,
+  /// and the window becomes empty memory of the caller's. Idempotent. Cost  grows with the pages
   /// still in the window (about 70 ns each).
   Result<Done> finish() noexcept;
 
  private:
   friend class Region;
-  Lift(RegionState* state, PageRange window, Pages front) noexcept
-      : state_(state), window_(window), front_(front) {}
+  enum class Owner : std::uint8_t { lift, caller };
+  Lift(RegionState* state, PageRange window, Pages front, Owner owner) noexcept
+      : state_(state), window_(window), front_(front), owner_(owner) {}
+  static Result<Lift> begin(RegionState& state, Pages front, std::byte* window);
+  Result<Done> drop_window(RegionState& state) noexcept;
   RegionState* state_ = nullptr;
   PageRange window_;  // as large as the region, so that offsets are the same
   Pages front_;       // of it: what was lifted
+  Owner owner_ = Owner::lift;
 };
 
 }  // namespace v0

@@ -243,6 +243,10 @@ class PAGETRAP_API Region {
   /// options.liftable; see lift.hpp.
   Result<Lift> lift();
   Result<Lift> lift(Pages front);
+  /// The same into addresses that the caller has reserved: private memory of the region's size,
+  /// aligned to 1 GiB, whose contents are lost. Private regions whose handler asks for missing
+  /// faults; it is not waited for. See Lift::fill() and Lift::finish().
+  Result<Lift> lift_into(std::byte* window);
 
   /// Access one byte now, in user mode, so that a fault it would raise is taken here and not inside
   /// a system call that is about to use the page (EFAULT). Reads it, or rewrites it with its own

@@ -127,6 +127,9 @@ class Mprotect final : public PageSupplier {
     written_[1 - now_.load(std::memory_order_acquire)].clear();
     return kDone;
   }
+  Outcome place(PageRange pages, std::uint64_t first_word) noexcept override {
+    return place_through_view(*this, pages, first_word);
+  }
   Outcome drop(PageRange pages) noexcept override {
     const auto dropped = region_.discard(pages);
     if (!dropped) return dropped.error();

@@ -8,8 +8,7 @@
 #include <pagetrap/vm/region.hpp>
 
 #include "gc/supplier.hpp"
-#include "sys/signal_safe_calls.hpp"
-#include "vm/process_files.hpp"
+#include "gc/supplies/written_pages.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -43,18 +42,7 @@ class UffdMinor final : public PageSupplier {
   Outcome close(PageRange pages) noexcept override { return outcome_of(region_.evict(pages)); }
   Outcome find_written(PageRange part, std::span<PageRange> out,
                        std::size_t& found) noexcept override {
-    found = 0;
-    while (!part.empty() && found < out.size()) {
-      std::size_t more = 0;
-      std::byte* scanned = nullptr;
-      if (const int error =
-              sys::scan_pages(pagemap_descriptor(), part, sys::PagesThat::were_written,
-                              out.subspan(found), more, scanned))
-        return Error{"PAGEMAP_SCAN", error, part};
-      found += more;
-      part = {scanned, pages_for(static_cast<std::size_t>(part.end() - scanned))};
-    }
-    return kDone;
+    return find_written_pages(part, out, found);
   }
   Outcome settle() noexcept override {
     if (!lift_) return kDone;
@@ -62,6 +50,9 @@ class UffdMinor final : public PageSupplier {
     if (!finished) return finished.error();
     lift_.reset();
     return kDone;
+  }
+  Outcome place(PageRange pages, std::uint64_t first_word) noexcept override {
+    return place_through_view(*this, pages, first_word);
   }
   Outcome drop(PageRange pages) noexcept override { return outcome_of(region_.discard(pages)); }
   Outcome on_trap(Handler handler, void* self) noexcept override {

@@ -36,12 +36,16 @@ class Unprotected final : public PageSupplier {
     std::fill(out.begin(), out.end(), PageRange{part.base, Pages{0}});
     return kDone;
   }
+  Outcome place(PageRange pages, std::uint64_t first_word) noexcept override {
+    return place_through_view(*this, pages, first_word);
+  }
   Outcome drop(PageRange pages) noexcept override {
     const int error = sys::advise(pages, MADV_DONTNEED);
     return error == 0 ? kDone : Error{"MADV_DONTNEED", error, pages};
   }
   Outcome on_trap(Handler, void*) noexcept override { return kDone; }
   void quiesce() noexcept override {}
+  [[nodiscard]] bool forks() const noexcept override { return true; }
 
  private:
   sys::Mapping memory_;
