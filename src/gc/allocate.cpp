@@ -63,7 +63,7 @@ void stress(HeapState& heap, Thread& thread) {
     if (random % 32 == 0) static_cast<void>(begin_cycle(heap, &thread, random / 32 % 4 == 0));
     return;
   }
-  if (!heap.options.collector_thread)
+  if (heap.options.collectors == 0)
     for (std::uint64_t i = random % 4; i > 0; --i) help(heap, &thread);
 }
 
@@ -120,10 +120,10 @@ void keep_pace(HeapState& heap, Thread& thread) {
   const std::size_t taken = heap.nursery_taken.load(std::memory_order_relaxed);
   const std::size_t smallest = heap.options.nursery_bytes / kPageBytes;
   const std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
-  if (taken <= budget / 2 && heap.options.collector_thread) return;
+  if (taken <= budget / 2 && heap.options.collectors != 0) return;
   const NotedStall noted(heap);
   if (taken > std::max(2 * smallest, budget)) return wait_for_end(heap, &thread);
-  if (!heap.options.collector_thread) {
+  if (heap.options.collectors == 0) {
     for (int i = 0; i < 8; ++i) help(heap, &thread);
   } else {
     help_scanning(heap, thread, taken > budget ? 4 : 1);
@@ -138,7 +138,9 @@ void before_taking(HeapState& heap, Thread& thread, std::size_t pages) {
   } else if (heap.nursery_taken.load(std::memory_order_relaxed) >=
              heap.nursery_budget.load(std::memory_order_relaxed)) {
     const Outcome outcome = begin_cycle(heap, &thread, is_full_due(heap));
-    if (failed(outcome) && outcome.number != EBUSY) throw SystemError(outcome);
+    // No memory for it now: the nursery is larger than that, and the next page asks again.
+    const bool may_pass = outcome.number == EBUSY || outcome.number == ENOMEM;
+    if (failed(outcome) && !may_pass) throw SystemError(outcome);
   }
   if (is_over_limit(heap, pages)) make_room(heap, thread, pages);
 }

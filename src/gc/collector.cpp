@@ -155,22 +155,20 @@ void drain(HeapState& heap) noexcept {
     heap.stage.store(Stage::finish, std::memory_order_seq_cst);
 }
 
-bool has_work(const HeapState& heap) noexcept {
-  if (!heap.queue.empty() || has_open_buffer(heap, heap.collector.worker)) return true;
-  return std::any_of(heap.threads.begin(), heap.threads.end(),
-                     [&](const Thread* thread) { return has_open_buffer(heap, thread->worker); });
+bool has_work(HeapState& heap) noexcept {
+  bool found = !heap.queue.empty();
+  heap.for_each_worker([&](const Worker& worker) { found |= has_open_buffer(heap, worker); });
+  return found;
 }
 
-// Buffers of threads that had a trap, and of the collector, are scanned where they are.
+// Buffers of threads that had a trap, and of collectors, are scanned where they are.
 void scan_buffers(HeapState& heap) noexcept {
-  const auto scan = [&](const Worker& worker) {
+  heap.for_each_worker([&](const Worker& worker) {
     const PageIndex page = worker.buffer.load(std::memory_order_acquire);
     if (!has_open_buffer(heap, worker)) return;
     scan_page(heap, heap.collector.worker, page);
     open_soon(heap, heap.collector.worker, page);
-  };
-  for (const Thread* const thread : heap.threads) scan(thread->worker);
-  scan(heap.collector.worker);
+  });
 }
 
 void clear_weaks(HeapState& heap) noexcept {
@@ -196,13 +194,11 @@ void find_dying(HeapState& heap) noexcept {
 }
 
 void count_workers(HeapState& heap) noexcept {
-  const auto add = [&](Worker& worker) {
+  heap.for_each_worker([&](Worker& worker) {
     heap.report.traps += worker.traps.exchange(0, std::memory_order_relaxed);
     heap.report.copied_bytes += worker.copied_bytes.exchange(0, std::memory_order_relaxed);
     heap.report.scanned_pages += worker.scanned_pages.exchange(0, std::memory_order_relaxed);
-  };
-  for (Thread* const thread : heap.threads) add(thread->worker);
-  add(heap.collector.worker);
+  });
 }
 
 // False: a trap is still scanning.
@@ -368,33 +364,65 @@ void scan_all_in_pause(HeapState& heap) noexcept {
 
 namespace {
 
+// Between cycles it sleeps. False: the heap ends.
+bool wait_for_cycle(HeapState& heap) noexcept {
+  for (;;) {
+    if (heap.ending.load(std::memory_order_acquire)) return false;
+    const std::uint32_t begun = heap.begun.load(std::memory_order_acquire);
+    if (heap.ended.load(std::memory_order_acquire) != begun) return true;
+    sys::futex_wait(heap.begun, begun);
+  }
+}
+
 void serve(HeapState& heap) noexcept {
   const sys::OwnThread own;
   sys::this_thread().collected = &heap.collector;
   heap.collector.id = sys::thread_id();
-  while (!heap.ending.load(std::memory_order_acquire)) {
-    const std::uint32_t begun = heap.begun.load(std::memory_order_acquire);
-    if (heap.ended.load(std::memory_order_acquire) == begun) {
-      sys::futex_wait(heap.begun, begun);
-      continue;
-    }
+  while (wait_for_cycle(heap)) {
     const std::lock_guard guard(heap.collector_lock);
     while (step(heap)) {
     }
   }
 }
 
+// Scans, and nothing else. What it finds nothing to do in is a moment, mostly, or the cycle's end.
+void assist(HeapState& heap, Thread& self) noexcept {
+  constexpr unsigned kPages = 16;
+  constexpr std::uint64_t kMoment = 100'000;  // ns
+  const sys::OwnThread own;
+  sys::this_thread().collected = &self;
+  self.id = sys::thread_id();
+  while (wait_for_cycle(heap)) {
+    const std::uint32_t ended = heap.ended.load(std::memory_order_acquire);
+    if (!help_scanning(heap, self, kPages)) sys::futex_wait(heap.ended, ended, kMoment);
+  }
+}
+
 }  // namespace
 
-// It takes no signals of the program's: what their handlers do is not for this thread.
-Outcome start_collector(HeapState& heap) {
+// They take no signals of the program's: what their handlers do is not for these threads.
+Outcome start_collectors(HeapState& heap) {
   const NoSignals none;
   try {
-    heap.collector_thread = std::thread([&heap] { serve(heap); });
+    heap.collector_threads.reserve(1 + heap.assistants.size());
+    heap.collector_threads.emplace_back([&heap] { serve(heap); });
+    for (const auto& assistant : heap.assistants)
+      heap.collector_threads.emplace_back([&heap, self = assistant.get()] { assist(heap, *self); });
   } catch (const std::system_error& refused) {
-    return Error{"pthread_create of the collector", refused.code().value()};
+    // One is enough.
+    if (heap.collector_threads.empty())
+      return Error{"pthread_create of the collector", refused.code().value()};
   }
   return kDone;
+}
+
+// They sleep on `begun`, and look at `ending` when that changes.
+void end_collectors(HeapState& heap) noexcept {
+  heap.ending.store(true, std::memory_order_release);
+  heap.begun.fetch_add(1, std::memory_order_release);
+  sys::futex_wake_all(heap.begun);
+  for (std::thread& thread : heap.collector_threads) thread.join();
+  heap.collector_threads.clear();
 }
 
 }  // namespace gc

@@ -21,8 +21,10 @@ bool help_scanning(HeapState& heap, Thread& self, unsigned pages) noexcept;
 /// Everything up to the last scan, while all threads stand still: no malloc. Has collector_lock.
 void scan_all_in_pause(HeapState& heap) noexcept;
 
-/// Starts the collector's thread, which serves until the heap ends.
-Outcome start_collector(HeapState& heap);
+/// Starts the collector's threads. Error: none is running.
+Outcome start_collectors(HeapState& heap);
+/// Ends them. No cycle is under way.
+void end_collectors(HeapState& heap) noexcept;
 
 /// Opens scanned pages, armed.
 void open_run(HeapState& heap, PageIndex first, PageIndex count, Opened how) noexcept;

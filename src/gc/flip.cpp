@@ -136,8 +136,8 @@ class Flip {
   void close_little() noexcept {
     PageSupplier& supplier = heap_.spaces.supplier();
     const auto close = [&](PageIndex first, std::size_t count) {
-      if (const Outcome outcome = supplier.close(heap_.spaces.range(first, count)); failed(outcome))
-        give_up("a page of the old space cannot be closed", outcome.number);
+      insist("a page of the old space cannot be closed",
+             [&] { return supplier.close(heap_.spaces.range(first, count)); });
       note_closed(heap_, first, count, Closed::by_flip);
     };
     for (std::size_t i = 0; i < due_count_; ++i) close(due_[i], 1);
@@ -168,8 +168,7 @@ class Flip {
     heap_.queue.clear();
     heap_.pinned.clear();
     heap_.nursery_taken.store(0, std::memory_order_relaxed);
-    heap_.collector.worker.drop_buffers();
-    for (Thread* const thread : heap_.threads) thread->worker.drop_buffers();
+    heap_.for_each_worker([](Worker& worker) { worker.drop_buffers(); });
   }
 
   // A thread that is interrupted between looking at the end of its page and taking a part of it
@@ -286,9 +285,9 @@ class Flip {
 }  // namespace
 
 Outcome begin_cycle(HeapState& heap, Thread* self, bool full) noexcept {
-  if (heap.collector_gone.exchange(false)) {
-    if (const Outcome started = start_collector(heap); failed(started)) {
-      heap.collector_gone.store(true);
+  if (heap.collectors_gone.exchange(false)) {
+    if (const Outcome started = start_collectors(heap); failed(started)) {
+      heap.collectors_gone.store(true);
       return started;
     }
   }
@@ -321,7 +320,7 @@ void wait_for_end(HeapState& heap, Thread* self) {
     const std::uint32_t begun = heap.begun.load(std::memory_order_acquire);
     const std::uint32_t ended = heap.ended.load(std::memory_order_acquire);
     if (begun == ended) return;
-    if (heap.options.collector_thread) {
+    if (heap.options.collectors != 0) {
       wait_blocked(self, heap.ended, ended);
     } else {
       help(heap, self);

@@ -121,14 +121,15 @@ void begin_anew(HeapState& heap) noexcept {
   Thread* const self = this_gc_thread(heap);
   std::erase_if(heap.threads, [&](const Thread* thread) { return thread != self; });
   if (self != nullptr) self->id = sys::thread_id();
-  new (&heap.collector_thread) std::thread;  // not detach(): there is no such thread here
-  heap.collector_gone = heap.options.collector_thread && heap.spaces.supplier().closes();
+  // Not detach(): there are no such threads here.
+  new (&heap.collector_threads) std::vector<std::thread>;
+  heap.collectors_gone = heap.options.collectors != 0 && heap.spaces.supplier().closes();
   heap.spaces.supplier().forked();
 }
 
 void close_heap(HeapState& heap) noexcept {
   heap.closed.store(true);
-  new (&heap.collector_thread) std::thread;
+  new (&heap.collector_threads) std::vector<std::thread>;
   // The next allocation asks.
   if (Thread* const self = this_gc_thread(heap))
     self->page_end = self->allocation->end = self->allocation->next;

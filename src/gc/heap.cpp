@@ -59,22 +59,17 @@ Outcome make_lists(HeapState& heap) {
   return kDone;
 }
 
-Outcome prepare_collector(HeapState& heap) {
+Outcome prepare_collectors(HeapState& heap) {
   heap.collector.heap = &heap;
   heap.collector.attached = false;
-  if (!heap.spaces.supplier().closes()) heap.options.collector_thread = true;  // and needs none
-  if (!heap.options.collector_thread || !heap.spaces.supplier().closes()) return kDone;
-  return start_collector(heap);
-}
-void stop_collector(HeapState& heap) noexcept {
-  wait_for_end(heap, this_gc_thread(heap));
-  if (!heap.collector_thread.joinable()) return;
-  heap.ending.store(true, std::memory_order_release);
-  // The collector sleeps on this word, and takes one that it does not know for a change of it.
-  heap.begun.fetch_add(1, std::memory_order_release);
-  heap.ended.fetch_add(1, std::memory_order_release);
-  sys::futex_wake_all(heap.begun);
-  heap.collector_thread.join();
+  if (!heap.spaces.supplier().closes()) heap.options.collectors = 1;  // whose work is in the flip
+  if (heap.options.collectors == 0 || !heap.spaces.supplier().closes()) return kDone;
+  for (unsigned i = 1; i < heap.options.collectors; ++i) {
+    heap.assistants.push_back(std::make_unique<Thread>());
+    heap.assistants.back()->heap = &heap;
+    heap.assistants.back()->attached = false;
+  }
+  return start_collectors(heap);
 }
 
 }  // namespace
@@ -106,7 +101,7 @@ Result<Heap> Heap::create(const Options& options) {
       failed(outcome))
     return outcome;
   if (const Outcome outcome = handle_forks(); failed(outcome)) return outcome;
-  if (const Outcome outcome = prepare_collector(*state); failed(outcome)) return outcome;
+  if (const Outcome outcome = prepare_collectors(*state); failed(outcome)) return outcome;
   add_to_fork_list(*state);
   return Heap(std::move(state));
 }
@@ -124,7 +119,8 @@ Heap::~Heap() {
     static_cast<void>(state.release());
     return;
   }
-  stop_collector(*state);
+  wait_for_end(*state, this_gc_thread(*state));
+  end_collectors(*state);
   // Destructors look at their objects, whose pages may be closed.
   void* const before = std::exchange(sys::this_thread().collected, &state->collector);
   for (std::size_t i = 0; i < state->to_destroy.size(); ++i) {

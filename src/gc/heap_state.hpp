@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -90,15 +91,16 @@ struct HeapState {
   std::atomic<std::uint32_t> begun{1};    // futex word: the last cycle that began
   std::atomic<bool> ending{false};        // the heap
   Thread collector;
-  std::thread collector_thread;
+  std::vector<std::unique_ptr<Thread>> assistants;  // further ones, which scan and nothing else
+  std::vector<std::thread> collector_threads;
   PageIndex discovered = 0;
   bool lifted = false;        // the cycle's flip has closed the whole old space
   std::size_t old_alive = 0;  // pages, after the last full cycle
 
   // --- fork()
-  bool forkable = false;                    // the child will have a heap
-  std::atomic<bool> closed{false};          // this is a child that has none
-  std::atomic<bool> collector_gone{false};  // this is a child: its first cycle starts one
+  bool forkable = false;                     // the child will have a heap
+  std::atomic<bool> closed{false};           // this is a child that has none
+  std::atomic<bool> collectors_gone{false};  // this is a child: its first cycle starts them
 
   // --- reports
   Cycle report;
@@ -106,6 +108,13 @@ struct HeapState {
   mutable std::mutex statistics_lock;
   Statistics statistics;  // GUARDED_BY(statistics_lock)
 
+  /// All that may have a buffer. Has threads_lock.
+  template <class Visit>
+  void for_each_worker(Visit visit) {
+    visit(collector.worker);
+    for (const auto& assistant : assistants) visit(assistant->worker);
+    for (Thread* const thread : threads) visit(thread->worker);
+  }
   [[nodiscard]] std::size_t used_pages() const noexcept {
     return nursery_in_use.load(std::memory_order_relaxed) + old_pages.in_use() +
            leaf_pages.in_use() + large.pages() + large_leaf.pages();

@@ -55,15 +55,15 @@ class Dropping {
   }
 
  private:
-  // A refusal costs memory, and nothing else but for large objects, which expect zeroes.
+  // Large objects expect zeroes.
   void flush() noexcept {
     if (run_.size() == 0) return;
     const PageRange range = heap_.spaces.range(run_.begin, run_.size());
-    if (heap_.spaces.is_supplied(run_.begin)) {
-      static_cast<void>(heap_.spaces.supplier().drop(range));
-    } else {
-      sys::advise(range, MADV_DONTNEED);
-    }
+    insist("memory cannot be given back", [&] {
+      if (heap_.spaces.is_supplied(run_.begin)) return heap_.spaces.supplier().drop(range);
+      const int error = sys::advise(range, MADV_DONTNEED);
+      return error == 0 ? kDone : Error{"MADV_DONTNEED", error, range};
+    });
     run_ = {};
   }
   HeapState& heap_;
@@ -179,7 +179,8 @@ void sweep_survivors(HeapState& heap, FreePages& pages) noexcept {
     } else if (heap.spaces.is_supplied(page) &&
                info.opened.load(std::memory_order_relaxed) == heap.report.number) {
       // A destructor has looked at something in it. What is copied into it next is not open yet.
-      if (failed(heap.spaces.supplier().close(heap.spaces.range(page, 1)))) continue;
+      insist("a page of the old space cannot be closed",
+             [&] { return heap.spaces.supplier().close(heap.spaces.range(page, 1)); });
     }
     pages.give(page);
   }

@@ -7,6 +7,7 @@
 #include <pagetrap/gc/gc.hpp>
 
 #include "gc/supplies.hpp"
+#include "gc/wipe_stack.hpp"
 
 namespace pagetrap {
 namespace {
@@ -143,11 +144,6 @@ TEST_P(Heaps, GarbageIsFreed) {
   } catch (const gc::OutOfMemory& full) {
     return std::string(full.what()).find("limit_bytes") != std::string::npos;
   }
-}
-
-[[gnu::noinline]] void wipe_stack() {
-  std::array<volatile char, 16384> nothing;
-  for (volatile char& byte : nothing) byte = 0;
 }
 
 TEST_P(Heaps, TheLimitIsAnErrorThatTellsAndTheHeapGoesOn) {

@@ -33,7 +33,8 @@ std::uint64_t seed() {
 struct Way {
   gc::PageSupply supply;
   unsigned threads;
-  bool deterministic;  // every allocation may flip, or do a step of the cycle
+  unsigned collectors;
+  bool deterministic = false;  // every allocation may flip, or do a step of the cycle
 };
 
 class Shadows : public testing::TestWithParam<Way> {};
@@ -67,7 +68,7 @@ TEST_P(Shadows, AreTheSame) {
   options.limit_bytes = 512_MiB;
   options.growth = 0.5;
   options.growth_bytes = 1_MiB;
-  options.collector_thread = !way.deterministic;
+  options.collectors = way.collectors;
   options.stress_seed = way.deterministic ? first_seed | 1 : 0;
   gc::Heap heap(options);
   Exchange exchange;
@@ -116,15 +117,17 @@ TEST_P(Shadows, AreTheSame) {
 std::vector<Way> ways() {
   std::vector<Way> all;
   for (const auto supply : tested_supplies()) {
-    for (const unsigned threads : {1U, 2U, 4U, 8U}) all.push_back({supply, threads, false});
-    all.push_back({supply, 1, true});
-    all.push_back({supply, 3, true});
+    for (const unsigned threads : {1U, 2U, 4U, 8U}) all.push_back({supply, threads, 1});
+    if (supply != gc::PageSupply::none) all.push_back({supply, 2, 3});
+    all.push_back({supply, 1, 0, true});
+    all.push_back({supply, 3, 0, true});
   }
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(, Shadows, testing::ValuesIn(ways()), [](const auto& which) {
   return test_name(which.param.supply) + std::to_string(which.param.threads) +
+         (which.param.collectors > 1 ? "by" + std::to_string(which.param.collectors) : "") +
          (which.param.deterministic ? "deterministic" : "");
 });
 

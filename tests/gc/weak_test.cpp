@@ -9,6 +9,7 @@
 #include <pagetrap/gc/gc.hpp>
 
 #include "gc/supplies.hpp"
+#include "gc/wipe_stack.hpp"
 
 namespace pagetrap {
 namespace {
@@ -47,11 +48,6 @@ class Endings : public testing::TestWithParam<gc::PageSupply> {
     return options;
   }
 };
-
-[[gnu::noinline]] void wipe_stack() {
-  std::array<volatile char, 16384> nothing;
-  for (volatile char& byte : nothing) byte = 0;
-}
 
 [[gnu::noinline]] void fill_page(gc::Heap& heap) {
   for (int i = 0; i < 400; ++i) heap.make<Link>();

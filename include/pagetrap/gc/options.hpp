@@ -55,8 +55,9 @@ struct Options {
   /// ... and by at least this much.
   std::size_t growth_bytes = 32_MiB;
   PageSupply supply = PageSupply::best;
-  /// false: cycles are driven by allocations, in the threads that allocate.
-  bool collector_thread = true;
+  /// Threads that collect beside the program. 0: cycles are driven by allocations, in the threads
+  /// that allocate.
+  unsigned collectors = 1;
   /// Which signal stops threads. 0: the highest real-time signal that is free.
   int stop_signal = 0;
   /// Called at the end of each cycle, in the thread that ended it. May not use the heap.

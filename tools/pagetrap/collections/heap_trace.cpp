@@ -192,6 +192,11 @@ bool CollectionCycle::has_pages() const noexcept {
   });
 }
 
+std::uint64_t CollectionCycle::total_ns() const noexcept {
+  const std::uint64_t stopped = resumed_at - std::min(pause_ns, resumed_at);
+  return ended_at - std::min({ended_at, flipped_at, resumed_at != 0 ? stopped : flipped_at});
+}
+
 std::uint64_t CollectionCycle::last_time() const noexcept {
   if (ended_at != 0) return ended_at;
   std::uint64_t last = std::max(flipped_at, resumed_at);

@@ -38,7 +38,7 @@ struct CollectionCycle {
   std::uint32_t number = 0;
   bool full = false;
   bool lifted = false;           // all of the old space was closed, and not only some pages
-  std::uint64_t flipped_at = 0;  // all threads had stopped
+  std::uint64_t flipped_at = 0;  // all threads had stopped, and pages have been closed
   std::uint64_t stop_ns = 0;     // until then
   std::uint64_t pause_ns = 0;    // from then until they went on; 0 with stop_ns 0: not traced
   std::uint64_t resumed_at = 0;  // 0: not traced
@@ -51,6 +51,8 @@ struct CollectionCycle {
   [[nodiscard]] std::uint64_t count(PageEvent::What what) const noexcept;
   /// Whether frames of it can be drawn.
   [[nodiscard]] bool has_pages() const noexcept;
+  /// From when all threads had stopped to its end. Precondition: it has ended.
+  [[nodiscard]] std::uint64_t total_ns() const noexcept;
   /// Its end, or the last thing that is known of it.
   [[nodiscard]] std::uint64_t last_time() const noexcept;
 };

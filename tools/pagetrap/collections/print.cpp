@@ -129,7 +129,7 @@ void print_cycles(const HeapTrace& heap, Span watched) {
                nanoseconds(cycle.flipped_at - watched.begin),
                paused ? nanoseconds(cycle.pause_ns) : unknown,
                paused ? nanoseconds(cycle.stop_ns) : unknown,
-               ended ? nanoseconds(cycle.ended_at - cycle.flipped_at) : unknown,
+               ended ? nanoseconds(cycle.total_ns()) : unknown,
                ended ? number(cycle.traps) : unknown, ended ? number(cycle.scanned_pages) : unknown,
                ended ? number(cycle.copied_pages) : unknown,
                cycle.has_pages() ? number(cycle.count(What::clean)) : unknown});

@@ -26,7 +26,7 @@ void write_cycle(JsonWriter& json, const CollectionCycle& cycle, Span watched) {
   json.member("at_ns", cycle.flipped_at - watched.begin);
   json.member("stop_us", paused ? microseconds(cycle.stop_ns) : kNothing);
   json.member("pause_us", paused ? microseconds(cycle.pause_ns) : kNothing);
-  json.member("total_us", ended ? microseconds(cycle.ended_at - cycle.flipped_at) : kNothing);
+  json.member("total_us", ended ? microseconds(cycle.total_ns()) : kNothing);
   json.member("traps", at_end(cycle.traps));
   json.member("scanned_pages", at_end(cycle.scanned_pages));
   json.member("copied_pages", at_end(cycle.copied_pages));

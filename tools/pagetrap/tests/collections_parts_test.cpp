@@ -207,6 +207,7 @@ TEST(HeapTraces, ACycle) {
   EXPECT_EQ(cycle.pause_ns, 250U);
   EXPECT_EQ(cycle.resumed_at, 1200U);
   EXPECT_EQ(cycle.ended_at, 1800U);
+  EXPECT_EQ(cycle.total_ns(), 850U);
   EXPECT_EQ(cycle.traps, 3U);
   EXPECT_EQ(cycle.copied_pages, 4U);
   EXPECT_EQ(cycle.scanned_pages, 5U);
