@@ -14,12 +14,20 @@ struct ChosenCycle {
   const CollectionCycle* cycle = nullptr;
 };
 
-/// The last one of that number that has pages.
+/// Whether events of pages were traced. A single cycle may have none: it closed nothing.
+inline bool has_pages(const CollectionsTrace& trace) {
+  for (const HeapTrace& heap : trace.heaps)
+    for (const CollectionCycle& cycle : heap.cycles)
+      if (cycle.has_pages()) return true;
+  return false;
+}
+
+/// The last one of that number.
 inline ChosenCycle cycle_numbered(const CollectionsTrace& trace, std::uint32_t number) {
   ChosenCycle chosen;
   for (const HeapTrace& heap : trace.heaps)
     for (const CollectionCycle& cycle : heap.cycles)
-      if (cycle.number == number && cycle.has_pages()) chosen = {&heap, &cycle};
+      if (cycle.number == number) chosen = {&heap, &cycle};
   return chosen;
 }
 

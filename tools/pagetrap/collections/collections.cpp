@@ -132,13 +132,15 @@ int collections(const CollectionsRequest& request) {
   ChosenCycle chosen;
   if (request.map || request.has_cycle) {
     chosen = request.has_cycle ? cycle_numbered(trace, request.cycle) : busiest_cycle(trace);
+    if (!has_pages(trace))
+      return refuse(request,
+                    {"collections", EINVAL, {}, "it has no pages: trace close,scan,open,pin too"});
     if (chosen.cycle == nullptr)
-      return refuse(request, {"collections",
-                              EINVAL,
-                              {},
-                              request.has_cycle
-                                  ? "it has no such cycle, or no pages of it: trace close,scan,open"
-                                  : "it has no cycle with pages: trace close,scan,open"});
+      return refuse(request,
+                    {"collections",
+                     EINVAL,
+                     {},
+                     request.has_cycle ? "it has no such cycle" : "none of its cycles has ended"});
   }
   if (request.json) {
     write(request, *file, trace, chosen);

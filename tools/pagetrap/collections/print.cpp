@@ -171,6 +171,12 @@ void print_utilisation(const Summary& summary) {
 
 void print_replay(const CollectionCycle& cycle, std::size_t frames) {
   Replay replay(cycle);
+  if (replay.pages() == 0) {
+    print_paragraph("Cycle " + std::to_string(cycle.number) +
+                        " closed no page: nobody had written to any since the last one.",
+                    2, 2);
+    return;
+  }
   const std::uint64_t visited = cycle.count(What::visited);
   print_paragraph(
       "Cycle " + std::to_string(cycle.number) + (cycle.full ? ", full" : ", minor") +

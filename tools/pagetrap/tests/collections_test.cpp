@@ -211,10 +211,12 @@ TEST_F(CollectionsCommand, ReplaysACycleEventByEvent) {
     const json all = told(0, {"--cycle", std::to_string(number)});
     const json& replay = all.at("heaps").at(0).at("replay");
     EXPECT_EQ(replay.at("number"), number);
+    EXPECT_EQ(replay.at("events").size(), cycle.at("page_events"));
     kinds.merge(check_replay(replay));
   }
   for (const char* const what : {"closed", "made", "scan"}) EXPECT_TRUE(kinds.count(what)) << what;
   EXPECT_TRUE(kinds.count("opened") + kinds.count("trapped"));
+  expect_refusal(2, "EINVAL", "no such cycle", {"--cycle", "99999"});
 }
 
 TEST_F(CollectionsCommand, TrapsOfTheMprotectSupplyAreThereToo) {
@@ -230,8 +232,9 @@ TEST_F(CollectionsCommand, SaysWhatIsMissing) {
   EXPECT_EQ(ran.status, 0);
   EXPECT_THAT(ran.output, HasSubstr("traps (fault)"));
   EXPECT_THAT(ran.output, HasSubstr("pages (close,scan,open,pin)"));
-  expect_refusal(2, "EINVAL", "no cycle with pages: trace close,scan,open", {"--map"});
-  expect_refusal(2, "EINVAL", "no such cycle", {"--cycle", "99999"});
+  for (const std::vector<std::string>& options :
+       {std::vector<std::string>{"--map"}, {"--cycle", "2"}, {"--cycle", "99999"}})
+    expect_refusal(2, "EINVAL", "it has no pages: trace close,scan,open,pin too", options);
 }
 
 TEST_F(CollectionsCommand, TellsOfARingThatWentRound) {
