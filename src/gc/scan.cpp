@@ -269,7 +269,7 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
 }
 
 void scan_marked(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
-  note_scan(heap, page);
+  note_first_scan(heap, page);
   Scan scan(heap, worker);
   std::byte* const view = heap.spaces.view(page);
   heap.marks.take_unscanned(page, [&](std::size_t at) {

@@ -35,6 +35,11 @@ inline void note_opened(const HeapState& heap, PageIndex first, std::size_t page
 inline void note_scan(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
   trace::note(trace::Kind::scan, heap.spaces.address(page), 0);
 }
+/// A page that is marked in place may be scanned dozens of times: only the first is told.
+inline void note_first_scan(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  if (trace::switched_on(trace::Kind::scan) && !heap.marks.is_begun(page)) [[unlikely]]
+    note_scan(heap, page);
+}
 inline void note_pin(const HeapState& heap, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
   trace::note(trace::Kind::pin, heap.spaces.address(page), heap.spaces.is_supplied(page) ? 0 : 1);
 }

@@ -39,7 +39,7 @@ enum class Kind : std::uint16_t {
   pause = 12,  // the heap's base, threads go on; detail: ns until all had stopped (saturates)
                // | ns from then until now (saturates) << 32
   close = 13,  // first page; detail: pages << 8 | 0 closed by the flip, 1 closed since it is new
-  scan = 14,   // page that begins to be scanned; detail: 0
+  scan = 14,   // page that begins to be scanned, once for most in a cycle; detail: 0
   open = 15,   // first page; detail: pages << 8 | 0 scanned, 1 scanned by its trap, 2 by the flip
                // since it is pinned, 3 nothing to scan there
   pin = 16,    // page that a stack refers to: it stays where it is; detail: 1 if it is never closed

@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -21,7 +20,7 @@
 namespace pagetrap::tool {
 namespace {
 
-constexpr std::size_t kEvents = std::size_t{1} << 19;
+constexpr std::size_t kEvents = std::size_t{1} << 20;
 
 struct Lived {
   example::LiveFigures figures;
@@ -84,7 +83,10 @@ void print_trace(const std::string& trace_file, bool quick) {
   const TraceFile file = read_trace(trace_file).value();
   const CollectionsTrace trace = collections_in(file.events);
   const ChosenCycle chosen = busiest_cycle(trace);
-  if (chosen.cycle == nullptr) throw std::runtime_error("the trace has no cycle");
+  if (chosen.cycle == nullptr) {
+    print_paragraph("No whole cycle is left in its trace of " + number(kEvents) + " events.");
+    return;
+  }
   print_heading("What the program had left");
   std::printf("\n");
   print_utilisation(Summary(*chosen.heap, trace.watched));
