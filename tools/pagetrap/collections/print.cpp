@@ -182,9 +182,10 @@ void print_replay(const CollectionCycle& cycle, std::size_t frames) {
       "Cycle " + std::to_string(cycle.number) + (cycle.full ? ", full" : ", minor") +
           (cycle.lifted ? ": the flip closed every page of the old space at once. "
                         : ": the flip closed the few pages that had been written. ") +
-          "A letter is " + number(pages_per_cell(replay.pages(), kColumns * kRows)) +
-          " pages: # closed, + partly, o being scanned, . open, ! open and one of them by a trap, "
-          "P one is pinned. What stays closed is free: it was dead, or has moved." +
+          "A letter is what most of " + number(pages_per_cell(replay.pages(), kColumns * kRows)) +
+          " pages are: # closed, o being scanned, . open, ! opened by a trap; P: one is pinned. "
+          "What "
+          "stays closed is free: it was dead, or has moved." +
           (visited == 0 ? std::string()
                         : " " + number(visited) + " pinned pages of the nursery are not shown."),
       2, 2);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include <pagetrap/core/result.hpp>
 
@@ -25,6 +26,22 @@ std::vector<PageRun> runs_in(const std::vector<PageEvent>& events) {
     }
   }
   return runs;
+}
+
+char letter_for(const std::array<std::size_t, kPageStates>& counts) {
+  const auto count = [&](PageState state) { return counts[static_cast<std::size_t>(state)]; };
+  if (count(PageState::pinned) != 0) return 'P';
+  char letter = ' ';
+  std::size_t most = 0;
+  for (const auto& [state, its] : {std::pair{PageState::unscanned, '#'},
+                                   {PageState::opening, 'o'},
+                                   {PageState::open, '.'},
+                                   {PageState::trapped, '!'}}) {
+    if (count(state) <= most) continue;
+    most = count(state);
+    letter = its;
+  }
+  return letter;
 }
 
 bool opens(What what) {
@@ -110,16 +127,7 @@ std::string draw(const std::vector<PageState>& states, std::size_t cells) {
     std::array<std::size_t, kPageStates> counts{};
     const std::size_t end = std::min(states.size(), begin + each);
     for (std::size_t i = begin; i < end; ++i) ++counts[static_cast<std::size_t>(states[i])];
-    const auto count = [&](PageState state) { return counts[static_cast<std::size_t>(state)]; };
-    const std::size_t closed = count(PageState::unscanned);
-    const std::size_t known = end - begin - count(PageState::untouched);
-    text += known == 0                       ? ' '
-            : count(PageState::pinned) != 0  ? 'P'
-            : count(PageState::opening) != 0 ? 'o'
-            : closed == known                ? '#'
-            : closed != 0                    ? '+'
-            : count(PageState::trapped) != 0 ? '!'
-                                             : '.';
+    text += letter_for(counts);
   }
   return text;
 }

@@ -55,12 +55,11 @@ class Replay {
   std::size_t next_ = 0;
 };
 
-/// A screen of `cells` letters at most for so many pages: each stands for equally many neighbours.
+/// A screen of `cells` letters at most for so many pages: each stands for equally many neighbours,
+/// and says what most of those are of which anything is known.
 ///
-///     P  one of them is pinned         o  one is being scanned
-///     #  all that is known is closed   +  some of it
-///     !  open, one at least by a trap  .  open
-///     (a space: nothing has been heard of any)
+///     #  closed    o  being scanned    .  open    !  opened by a trap
+///     P  one of them is pinned (a space: nothing has been heard of any)
 std::string draw(const std::vector<PageState>& states, std::size_t cells);
 
 /// How many pages a letter of draw() stands for.

@@ -301,8 +301,8 @@ TEST(ReplayOfACycle, ALetterForSeveralPages) {
                                       opening,   open,      untouched, untouched,  //
                                       untouched};
   EXPECT_EQ(draw(states, 17), "###..!.   P#o.   ");
-  EXPECT_EQ(draw(states, 9), "#+!. Po  ");
-  EXPECT_EQ(draw(states, 5), "+!Po ");
+  EXPECT_EQ(draw(states, 9), "##.. Po  ");
+  EXPECT_EQ(draw(states, 5), "#.Po ");
   EXPECT_EQ(draw(states, 1), "P");
   EXPECT_EQ(draw({}, 10), "");
   EXPECT_EQ(pages_per_cell(17, 5), 4U);
