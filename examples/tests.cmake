@@ -81,6 +81,16 @@ if(TARGET word_store)
     FIXTURES_REQUIRED words_there)
 endif()
 
+if(TARGET live_index)
+  pagetrap_example_test(live_index live_index --megabytes 1 --readers 2)
+  pagetrap_example_test(live_index.mprotect live_index --megabytes 1 --supply mprotect)
+  set_tests_properties(examples.live_index examples.live_index.mprotect PROPERTIES
+    PASS_REGULAR_EXPRESSION "cycles +[1-9].*answers +0 wrong.*: 0 differences.*verdict +every answer")
+  pagetrap_example_test(live_index.usage live_index --supply magic)
+  set_tests_properties(examples.live_index.usage PROPERTIES PASS_REGULAR_EXPRESSION
+    "usage: live_index")
+endif()
+
 if(TARGET reply_cache)
   pagetrap_example_test(reply_cache reply_cache)
   set_tests_properties(examples.reply_cache PROPERTIES PASS_REGULAR_EXPRESSION

@@ -8,6 +8,7 @@
 #include "gc/collector.hpp"
 #include "gc/flip.hpp"
 #include "gc/fork.hpp"
+#include "gc/traced.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -38,6 +39,7 @@ bool is_over_limit(const HeapState& heap, std::size_t pages) noexcept {
 
 // Until `pages` more are allowed. During a cycle from-space counts twice: that is waited for.
 void make_room(HeapState& heap, Thread& thread, std::size_t pages) {
+  const NotedStall noted(heap);
   wait_for_end(heap, &thread);
   // The second one evacuates what the first has found sparse.
   for (int cycles = 0; cycles < 2 && is_over_limit(heap, pages); ++cycles)
@@ -118,10 +120,12 @@ void keep_pace(HeapState& heap, Thread& thread) {
   const std::size_t taken = heap.nursery_taken.load(std::memory_order_relaxed);
   const std::size_t smallest = heap.options.nursery_bytes / kPageBytes;
   const std::size_t budget = heap.nursery_budget.load(std::memory_order_relaxed);
+  if (taken <= budget / 2 && heap.options.collectors != 0) return;
+  const NotedStall noted(heap);
   if (taken > std::max(2 * smallest, budget)) return wait_for_end(heap, &thread);
   if (heap.options.collectors == 0) {
     for (int i = 0; i < 8; ++i) help(heap, &thread);
-  } else if (taken > budget / 2) {
+  } else {
     help_scanning(heap, thread, taken > budget ? 4 : 1);
   }
 }
@@ -160,6 +164,7 @@ std::byte* allocate_small(HeapState& heap, Thread& thread, std::size_t size, con
     }
     if (taken) continue;
     // The nursery is used up: the cycle under way, or a new one, empties it.
+    const NotedStall noted(heap);
     if (heap.stage.load(std::memory_order_acquire) != Stage::idle) {
       wait_for_end(heap, &thread);
     } else if (const Outcome outcome = collect(heap, &thread, true); failed(outcome)) {

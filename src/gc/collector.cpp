@@ -6,6 +6,7 @@
 
 #include "gc/scan.hpp"
 #include "gc/stop.hpp"
+#include "gc/traced.hpp"
 #include "sys/company.hpp"
 #include "sys/signal_safe_calls.hpp"
 #include "vm/no_signals.hpp"
@@ -25,12 +26,13 @@ std::uint32_t cycle_of(const HeapState& heap) noexcept {
 
 }  // namespace
 
-void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept {
+void open_run(HeapState& heap, PageIndex first, PageIndex count, Opened how) noexcept {
   // What is refused stays closed: its trap opens it, or the end of the cycle.
   if (failed(heap.spaces.supplier().open(heap.spaces.range(first, count), true)))
     return heap.refused.store(true, std::memory_order_relaxed);
   for (PageIndex page = first; page < first + count; ++page)
     heap.spaces.info(page).opened.store(cycle_of(heap), std::memory_order_relaxed);
+  note_opened(heap, first, count, how);
 }
 
 namespace {
@@ -56,7 +58,7 @@ void open_clean(HeapState& heap, PageIndex begin, PageIndex end) noexcept {
     }
     PageIndex last = page;
     while (last < end && last - page < kCleanRun && is_left(heap, last)) ++last;
-    open_run(heap, page, last - page);
+    open_run(heap, page, last - page, Opened::clean);
     heap.report.opened_pages += last - page;
     page = last;
   }
@@ -109,7 +111,8 @@ void discover(HeapState& heap) noexcept {
 
 void flush_opening(HeapState& heap, Worker& worker) noexcept {
   if (worker.opening.size() != 0)
-    open_run(heap, worker.opening.begin, static_cast<PageIndex>(worker.opening.size()));
+    open_run(heap, worker.opening.begin, static_cast<PageIndex>(worker.opening.size()),
+             Opened::scanned);
   worker.opening = {};
 }
 
@@ -247,6 +250,7 @@ void open_refused(HeapState& heap) noexcept {
         continue;
       insist("a page of the old space cannot be opened",
              [&] { return heap.spaces.supplier().open(heap.spaces.range(page, 1), true); });
+      note_opened(heap, page, 1, Opened::scanned);
     }
   };
   open_all(heap.spaces.old.begin, heap.old_pages.wild());
@@ -289,6 +293,7 @@ void end_cycle(HeapState& heap) noexcept {
     all.pauses_us += heap.report.pause_us;
     all.longest_pause_us = std::max(all.longest_pause_us, heap.report.pause_us);
   }
+  note_cycle(heap);
   if (heap.options.on_cycle != nullptr)
     heap.options.on_cycle(heap.options.on_cycle_self, heap.report);
   // RACE the next flip may begin when the stage says so, and has a report of its own.

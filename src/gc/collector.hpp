@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gc/heap_state.hpp"
+#include "gc/traced.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -26,7 +27,7 @@ Outcome start_collectors(HeapState& heap);
 void end_collectors(HeapState& heap) noexcept;
 
 /// Opens scanned pages, armed.
-void open_run(HeapState& heap, PageIndex first, PageIndex count) noexcept;
+void open_run(HeapState& heap, PageIndex first, PageIndex count, Opened how) noexcept;
 
 /// Opens what could not be opened for want of memory, and no trap has opened. After the last scan.
 void open_refused(HeapState& heap) noexcept;

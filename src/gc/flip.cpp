@@ -7,6 +7,7 @@
 #include "gc/collector.hpp"
 #include "gc/scan.hpp"
 #include "gc/stop.hpp"
+#include "gc/traced.hpp"
 #include "sys/signal_safe_calls.hpp"
 
 namespace pagetrap {
@@ -35,6 +36,7 @@ class Flip {
     if (!failed(outcome_)) {
       const std::uint64_t closed = sys::monotonic_nanoseconds();
       begin_epoch();
+      note_flip(heap_, lifted_);
       recall_remembered();
       queue_written();
       take_allocation_pages();
@@ -58,7 +60,9 @@ class Flip {
       if (!heap_.spaces.supplier().closes()) scan_all_in_pause(heap_);
       heap_.begun.store(heap_.cycle.load(), std::memory_order_release);
     }
-    heap_.report.pause_us = microseconds(stopped, sys::monotonic_nanoseconds());
+    const std::uint64_t end = sys::monotonic_nanoseconds();
+    heap_.report.pause_us = microseconds(stopped, end);
+    note_pause(heap_, begin, stopped, end);
     resume_all(heap_);
   }
   [[nodiscard]] const Outcome& outcome() const noexcept { return outcome_; }
@@ -134,6 +138,7 @@ class Flip {
     const auto close = [&](PageIndex first, std::size_t count) {
       insist("a page of the old space cannot be closed",
              [&] { return supplier.close(heap_.spaces.range(first, count)); });
+      note_closed(heap_, first, count, Closed::by_flip);
     };
     for (std::size_t i = 0; i < due_count_; ++i) close(due_[i], 1);
     for (std::size_t i = 0; i < heap_.new_large.size(); ++i) {
@@ -228,6 +233,7 @@ class Flip {
       }
     }
     ++heap_.report.pins;
+    note_pin(heap_, page);
     heap_.pinned.push(page + 1);
   }
 
@@ -256,9 +262,12 @@ class Flip {
       }
       scan_page(heap_, worker, page);
       const Outcome opened = heap_.spaces.supplier().open(heap_.spaces.range(page, 1), true);
-      if (!failed(opened)) continue;
-      heap_.spaces.info(page).opened.store(0);  // its trap tries again, or the end of the cycle
-      heap_.refused.store(true, std::memory_order_relaxed);
+      if (failed(opened)) {
+        heap_.spaces.info(page).opened.store(0);  // its trap tries again, or the end of the cycle
+        heap_.refused.store(true, std::memory_order_relaxed);
+      } else {
+        note_opened(heap_, page, 1, Opened::pinned);
+      }
     }
   }
 

@@ -38,6 +38,12 @@ class Marks {
     for (const auto& word : pages_[page].marked) any |= word.load(std::memory_order_acquire);
     return any != 0;
   }
+  /// Whether take_unscanned() has been called for it, and found something.
+  [[nodiscard]] bool is_begun(PageIndex page) const noexcept PAGETRAP_SIGNAL_SAFE {
+    std::uint64_t any = 0;
+    for (const auto& word : pages_[page].scanned) any |= word.load(std::memory_order_relaxed);
+    return any != 0;
+  }
   /// Calls `visit(at)` for each object that is marked, and that no earlier call has visited.
   template <class Visit>
   void take_unscanned(PageIndex page, Visit visit) noexcept PAGETRAP_SIGNAL_SAFE {

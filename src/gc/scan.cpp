@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "gc/traced.hpp"
+
 namespace pagetrap {
 inline namespace v0 {
 namespace gc {
@@ -38,6 +40,7 @@ PageIndex new_buffer(HeapState& heap, PageKind kind) noexcept PAGETRAP_SIGNAL_SA
   info.opened.store(0, std::memory_order_relaxed);
   info.epoch.store(heap.cycle.load(std::memory_order_relaxed), std::memory_order_relaxed);
   info.kind.store(kind, std::memory_order_release);
+  if (kind == PageKind::old) note_closed(heap, page, 1, Closed::new_page);
   return page;
 }
 
@@ -249,6 +252,7 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
   PageInfo& info = heap.spaces.info(page);
   const std::uint32_t cycle = heap.cycle.load(std::memory_order_relaxed);
   if (info.scanned.load(std::memory_order_acquire) == cycle) return;
+  note_scan(heap, page);
   Scan scan(heap, worker);
   const PageIndex first = first_page_of(heap, page);
   if (first != page || is_large(info.kind.load(std::memory_order_relaxed))) {
@@ -265,6 +269,7 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
 }
 
 void scan_marked(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
+  note_first_scan(heap, page);
   Scan scan(heap, worker);
   std::byte* const view = heap.spaces.view(page);
   heap.marks.take_unscanned(page, [&](std::size_t at) {

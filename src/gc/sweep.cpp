@@ -116,7 +116,7 @@ class Settling {
   void flush() noexcept {
     if (run_.size() == 0) return;
     if (heap_.spaces.is_supplied(run_.begin))
-      open_run(heap_, run_.begin, static_cast<PageIndex>(run_.size()));
+      open_run(heap_, run_.begin, static_cast<PageIndex>(run_.size()), Opened::scanned);
     for (PageIndex page = run_.begin; page < run_.end; ++page) settle(page);
     run_ = {};
   }

@@ -1,6 +1,7 @@
 #include "gc/trap.hpp"
 
 #include "gc/scan.hpp"
+#include "gc/traced.hpp"
 #include "sys/signal_frame.hpp"
 
 namespace pagetrap {
@@ -73,6 +74,7 @@ Verdict on_trap(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
   insist("a page of the old space cannot be opened",
          [&] { return heap.spaces.supplier().open(fault.page, !fault.write); });
   info.opened.store(cycle, std::memory_order_relaxed);
+  note_opened(heap, page, 1, Opened::by_trap);
   return Verdict::resolved;
 }
 

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -24,9 +25,10 @@ namespace {
 
 constexpr std::size_t kHeaderBytes = 4096;  // of the file format, not of the page size
 constexpr std::size_t kDefaultCapacity = 65536;
-constexpr std::array<const char*, kKindCount> kNames = {"fault", "protect", "unprotect", "supply",
-                                                        "evict", "dirty",   "freeze",    "thaw",
-                                                        "lift",  "region",  "chain"};
+constexpr std::array<const char*, kKindCount> kNames = {
+    "fault", "protect", "unprotect", "supply", "evict", "dirty", "freeze",
+    "thaw",  "lift",    "region",    "chain",  "flip",  "pause", "close",
+    "scan",  "open",    "pin",       "stall",  "cycle"};
 
 // A ring, once there, is never unmapped: a handler in another thread may be writing to it.
 struct Ring {
@@ -137,7 +139,7 @@ Result<Done> configure(std::string_view kinds, std::size_t capacity, const std::
                  EINVAL,
                  {},
                  "known kinds: fault protect unprotect supply evict dirty freeze thaw lift region "
-                 "chain all"};
+                 "chain flip pause close scan open pin stall cycle all"};
   const std::lock_guard lock(g_configuration);
   const Ring* ring = g_ring.load(std::memory_order_acquire);
   if (ring == nullptr && wanted != 0) {
@@ -180,13 +182,26 @@ std::size_t snapshot(std::span<Event> out) {
 
 namespace {
 
+// False: it says something else. Unset: 0.
+bool capacity_wanted(std::size_t& capacity) {
+  constexpr std::size_t kMost = std::size_t{1} << 30;
+  const char* const text = std::getenv("PAGETRAP_TRACE_EVENTS");
+  if (text == nullptr || *text == '\0') return true;
+  const char* const end = text + std::strlen(text);
+  const auto [stop, error] = std::from_chars(text, end, capacity);
+  return error == std::errc{} && stop == end && capacity > 0 && capacity <= kMost;
+}
+
 // The environment is read when the library is loaded, before a fault can ask. A bad value cannot be
 // returned to anybody here, so it is said once on stderr and tracing stays off.
 bool configure_from_environment() {
   const char* kinds = std::getenv("PAGETRAP_TRACE");
   if (kinds == nullptr || *kinds == '\0') return false;
   const char* file = std::getenv("PAGETRAP_TRACE_FILE");
-  const auto done = configure(kinds, 0, file != nullptr ? file : "");
+  std::size_t capacity = 0;
+  const auto done = capacity_wanted(capacity)
+                        ? configure(kinds, capacity, file != nullptr ? file : "")
+                        : Result<Done>(Error{"PAGETRAP_TRACE_EVENTS", EINVAL, {}, "1 to 2^30"});
   if (!done) {
     const std::string line = "pagetrap: PAGETRAP_TRACE ignored: " + describe(done.error()) + "\n";
     sys::write_all(STDERR_FILENO, line.data(), line.size());

@@ -21,7 +21,7 @@ namespace {
 /// The traced program, waiting for us after its work.
 class Program {
  public:
-  Program(const std::string& kinds, const std::string& file) {
+  Program(const std::string& kinds, const std::string& file, const std::string& events = "") {
     std::array<int, 2> input{};
     std::array<int, 2> output{};
     std::array<int, 2> errors{};
@@ -35,6 +35,7 @@ class Program {
       ::dup2(errors[1], STDERR_FILENO);
       ::setenv("PAGETRAP_TRACE", kinds.c_str(), 1);
       if (!file.empty()) ::setenv("PAGETRAP_TRACE_FILE", file.c_str(), 1);
+      if (!events.empty()) ::setenv("PAGETRAP_TRACE_EVENTS", events.c_str(), 1);
       ::alarm(30);
       ::execl(TRACED_PROGRAM, TRACED_PROGRAM, static_cast<char*>(nullptr));
       ::_exit(127);
@@ -133,6 +134,29 @@ TEST(TraceEnvironment, UnusableFileIsSaidOnceAndTracesNothing) {
   EXPECT_EQ(program.said.back(), '0');
   EXPECT_EQ(program.end(), 0);
   EXPECT_NE(program.complained.find("ENOENT"), std::string::npos) << program.complained;
+}
+
+TEST(TraceEnvironment, SizeOfTheRing) {
+  std::string path = "/tmp/pagetrap-trace.XXXXXX";
+  const sys::Descriptor file(::mkostemp(path.data(), O_CLOEXEC));
+  ASSERT_TRUE(file.valid());
+  Program program("fault", path, "9");
+  EXPECT_EQ(program.said.back(), '1');
+  FileHeader header{};
+  ASSERT_EQ(::pread(file.get(), &header, sizeof header, 0), static_cast<ssize_t>(sizeof header));
+  EXPECT_EQ(header.capacity, 16U);
+  EXPECT_EQ(header.next, 20U);
+  EXPECT_EQ(program.end(), 0);
+  ::unlink(path.c_str());
+}
+
+TEST(TraceEnvironment, SizeThatIsNoneIsSaidOnceAndTracesNothing) {
+  for (const char* const size : {"0", "many", "12k", "-1", "1073741825"}) {
+    Program program("fault", "", size);
+    EXPECT_EQ(program.said.back(), '0') << size;
+    EXPECT_EQ(program.end(), 0);
+    EXPECT_NE(program.complained.find("PAGETRAP_TRACE_EVENTS"), std::string::npos) << size;
+  }
 }
 
 TEST(TraceEnvironment, EmptyMeansOff) {

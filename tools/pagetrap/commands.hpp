@@ -1,6 +1,8 @@
 // The subcommands, as main.cpp sees them. docs/commands.md is their manual.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -62,6 +64,17 @@ int store_stat(const StoreRequest& request);
 int store_check(const StoreRequest& request);
 int store_dump(const StoreRequest& request);
 int store_compact(const StoreRequest& request);
+
+struct CollectionsRequest {
+  std::string file;
+  bool json = false;
+  bool map = false;        // one cycle page by page
+  bool has_cycle = false;  // ... this one
+  std::uint32_t cycle = 0;
+  std::size_t frames = 6;
+};
+/// A trace of a program with a collected heap.
+int collections(const CollectionsRequest& request);
 
 struct GuardRequest {
   std::string strength;   // page, page+cold, alias, sample; empty: no guards

@@ -28,7 +28,8 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
     text += error.what();
   }
   return text +
-         "\nCommands: doctor, tour, bench, run, image, store, symbols, version. `pagetrap COMMAND "
+         "\nCommands: doctor, tour, bench, run, image, store, collections, symbols, version. "
+         "`pagetrap COMMAND "
          "--help` "
          "tells "
          "more.\n";
@@ -105,6 +106,24 @@ StoreCommands add_store_commands(CLI::App& app, StoreRequest& request) {
   };
   commands.dump->add_option("--root", request.root, "Only this one");
   return commands;
+}
+
+CLI::App* add_collections_command(CLI::App& app, CollectionsRequest& request) {
+  CLI::App* const command = app.add_subcommand(
+      "collections", "The cycles and pauses of a collected heap, from a program's trace");
+  command->add_option("TRACEFILE", request.file, "What PAGETRAP_TRACE_FILE named")->required();
+  command->add_flag("--json", request.json, "Print JSON, schema pagetrap-collections/1");
+  command->add_flag("--map", request.map, "Instead, maps of the pages during the busiest cycle");
+  command->add_option("--cycle", request.cycle, "... during this one");
+  command->add_option("--frames", request.frames, "So many maps (6)")->check(CLI::Range(2, 100));
+  command->footer(
+      "The program is run with PAGETRAP_TRACE_FILE=FILE "
+      "PAGETRAP_TRACE=fault,flip,pause,stall,cycle "
+      "and for maps\nalso close,scan,open,pin; PAGETRAP_TRACE_EVENTS=1000000 keeps more than the "
+      "last 65536 events.\n"
+      "Exit codes: 0 done; 1 the file is damaged, no trace, or tells of no heap; 2 wrong usage, or "
+      "no such cycle;\n3 not possible here: the file is missing or cannot be read.");
+  return command;
 }
 
 CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
@@ -219,6 +238,9 @@ int parse_and_run(int argc, char** argv) {
   StoreRequest store_request;
   const StoreCommands store_commands = add_store_commands(app, store_request);
 
+  CollectionsRequest collections_request;
+  const CLI::App* const collections_command = add_collections_command(app, collections_request);
+
   CLI::App* const symbols_command = app.add_subcommand(
       "symbols", "Read lines MODULE OFFSET, answer each with its function, file and line");
 
@@ -245,6 +267,8 @@ int parse_and_run(int argc, char** argv) {
   if (store_commands.check->parsed()) return store_check(store_request);
   if (store_commands.dump->parsed()) return store_dump(store_request);
   if (store_commands.compact->parsed()) return store_compact(store_request);
+  collections_request.has_cycle = collections_command->count("--cycle") != 0;
+  if (collections_command->parsed()) return collections(collections_request);
   if (symbols_command->parsed()) return symbols();
   return version_command->parsed() ? version() : static_cast<int>(kUsage);
 }

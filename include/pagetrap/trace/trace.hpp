@@ -2,7 +2,8 @@
 //
 // PAGETRAP_TRACE=fault,protect,... (or all) in the environment switches kinds on.
 // PAGETRAP_TRACE_FILE names a file to hold the ring, so that another process can watch it; without
-// it the ring is private memory. With PAGETRAP_TRACE unset an event costs one load and one branch.
+// it the ring is private memory. PAGETRAP_TRACE_EVENTS is how many events it keeps (65536). With
+// PAGETRAP_TRACE unset an event costs one load and one branch.
 #pragma once
 
 #include <cstddef>
@@ -30,8 +31,24 @@ enum class Kind : std::uint16_t {
   lift = 8,    // address; detail: duration in ns
   region = 9,  // address; detail: pages << 8 | 0 created, 1 destroyed
   chain = 10,  // address; detail: signal number: a fault passed on to an earlier handler
+
+  // A collected heap. Of a flip, in this order: flip, close, pin, scan, open, pause. What says that
+  // it saturates has the largest number that fits for all that is larger.
+  flip = 11,   // the heap's base, all threads have stopped; detail: closed space's pages (32 bits)
+               // | cycle number (30 bits) << 32 | full << 62 | lifted << 63
+  pause = 12,  // the heap's base, threads go on; detail: ns until all had stopped (saturates)
+               // | ns from then until now (saturates) << 32
+  close = 13,  // first page; detail: pages << 8 | 0 closed by the flip, 1 closed since it is new
+  scan = 14,   // page that begins to be scanned, once for most in a cycle; detail: 0
+  open = 15,   // first page; detail: pages << 8 | 0 scanned, 1 scanned by its trap, 2 by the flip
+               // since it is pinned, 3 nothing to scan there
+  pin = 16,    // page that a stack refers to: it stays where it is; detail: 1 if it is never closed
+  stall = 17,  // the heap's base; detail: ns that a thread waited for a cycle, or helped it, before
+               // it got memory
+  cycle = 18,  // the heap's base, a cycle has ended; detail, each saturating: traps (20 bits)
+               // | pages copied (22 bits) << 20 | pages scanned (22 bits) << 42
 };
-inline constexpr std::size_t kKindCount = 11;
+inline constexpr std::size_t kKindCount = 19;
 
 /// One event; 40 bytes, little-endian in files.
 struct Event {
@@ -65,7 +82,7 @@ PAGETRAP_API bool enabled(Kind kind) noexcept PAGETRAP_SIGNAL_SAFE;
 
 /// Switch to `kinds` (comma-separated names, "all", "" for none) with a ring of `capacity` events
 /// (rounded up to a power of two; 0: 65536), in `file` if not empty. Called once by itself with the
-/// environment's values before the first event; call it yourself to override. Not signal-safe.
+/// environment's values when the library is loaded; call it yourself to override. Not signal-safe.
 /// Errors  EINVAL names an unknown kind; those of open(2), ftruncate(2), mmap(2). EBUSY: the ring
 ///         exists already with another size or file (it is never unmapped, a handler may be in it).
 PAGETRAP_API Result<Done> configure(std::string_view kinds, std::size_t capacity = 0,

@@ -87,6 +87,20 @@ TEST(Command, ShowsWhatGuardsFind) {
   EXPECT_THAT(ran.output, testing::ContainsRegex("alias +[0-9.]+ m?s +[0-9.]+ .*stale, twice"));
 }
 
+TEST(Command, ShowsACollectedHeap) {
+  const Ran ran = run_command({"tour", "--quick", "--chapter", "gc"});
+  EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
+  if (ran.output.find("built without") != std::string::npos) GTEST_SKIP() << "no collected heap";
+  for (const char* const word : {"every answer named its document", "0 different", "worst thread",
+                                 "after the flip", "A letter is", "All that was shown worked"})
+    EXPECT_THAT(ran.output, HasSubstr(word));
+  EXPECT_THAT(ran.output, testing::ContainsRegex("GCBench +[0-9.]+ +[-0-9.]+ +[0-9.]+ m?s"));
+  // Measured, or said to be missing.
+  EXPECT_THAT(ran.output,
+              testing::AnyOf(testing::ContainsRegex("binary-trees( +[0-9.]+ m?s| +[0-9.]+)+"),
+                             HasSubstr("libgc.so.1, the Boehm collector, is not installed")));
+}
+
 TEST(Command, ToursAsAnOrdinaryUser) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can become somebody else";
   const Ran ran = run_command({"tour", "--quick"}, 65534);

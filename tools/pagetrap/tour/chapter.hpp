@@ -39,4 +39,7 @@ bool tell_store(const TourPace& pace);
 /// A program with three mistakes, under malloc and under guards.
 bool tell_guard(const TourPace& pace);
 
+/// Objects that move while they are used. Defined in gc/linked.cpp or gc/absent.cpp.
+bool tell_gc(const TourPace& pace);
+
 }  // namespace pagetrap::tool

@@ -11,12 +11,13 @@
 namespace pagetrap::tool {
 namespace {
 
-constexpr std::array<Chapter, 5> kChapters{{
+constexpr std::array<Chapter, 6> kChapters{{
     {"ground-floor", "The ground floor: six primitives", tell_ground_floor},
     {"compress", "Compressed memory: more than there is", tell_compress},
     {"checkpoint", "Checkpoints: saved while it runs", tell_checkpoint},
     {"store", "A store: objects that survive a crash", tell_store},
     {"guard", "Guards: overflows and uses after free", tell_guard},
+    {"gc", "A collected heap: no barrier instructions", tell_gc},
 }};
 
 }  // namespace
