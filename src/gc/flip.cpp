@@ -52,8 +52,8 @@ class Flip {
       heap_.flipped_at = begin;
       heap_.discovered = 0;
       // What was not lifted is open already, but for what is queued.
-      heap_.stage.store(full_ || !lifted_ ? Stage::drain : Stage::discover,
-                        std::memory_order_release);
+      const bool is_known = full_ || (!lifted_ && !heap_.spaces.supplier().finds_later());
+      heap_.stage.store(is_known ? Stage::drain : Stage::discover, std::memory_order_release);
       if (!heap_.spaces.supplier().closes()) scan_all_in_pause(heap_);
       heap_.begun.store(heap_.cycle.load(), std::memory_order_release);
     }
@@ -71,6 +71,7 @@ class Flip {
 
   bool is_little_to_close() noexcept {
     PageSupplier& supplier = heap_.spaces.supplier();
+    if (supplier.finds_later()) return !full_;
     const PageSpan old{heap_.spaces.old.begin, heap_.old_pages.wild()};
     const PageSpan large{heap_.spaces.large.begin, heap_.large.wild()};
     if (full_ || !supplier.closes() || old.size() + large.size() > kMostToLookAt) return false;
@@ -151,6 +152,7 @@ class Flip {
     }
     heap_.full.store(full_, std::memory_order_relaxed);
     heap_.active.store(true, std::memory_order_release);
+    heap_.twin.begin_cycle(heap_, full_);
     heap_.queue.clear();
     heap_.pinned.clear();
     heap_.nursery_taken.store(0, std::memory_order_relaxed);
@@ -185,6 +187,8 @@ class Flip {
     PageInfo& info = heap_.spaces.info(page);
     const std::uint32_t number = heap_.cycle.load(std::memory_order_relaxed);
     const PageKind kind = info.kind.load(std::memory_order_relaxed);
+    if (kind != PageKind::free && heap_.twin.note_pointed(heap_, page, offset) && !lifted_)
+      queue_due(page);
     switch (kind) {
       case PageKind::free:
         return;
@@ -205,8 +209,10 @@ class Flip {
         break;
       default: {
         const PageIndex first = first_page_of(heap_, page);
-        const bool is_new = mark_large(heap_, first) || heap_.spaces.info(first).epoch.load(
-                                                            std::memory_order_relaxed) == number;
+        const bool is_marked = mark_large(heap_, first);
+        if (is_marked) heap_.twin.note_new_large(heap_, first);
+        const bool is_new =
+            is_marked || heap_.spaces.info(first).epoch.load(std::memory_order_relaxed) == number;
         if (!heap_.spaces.is_supplied(page) ||
             info.opened.load(std::memory_order_relaxed) == number)
           return;
@@ -227,7 +233,9 @@ class Flip {
       PageInfo& info = heap_.spaces.info(page);
       info.remembered.store(false, std::memory_order_relaxed);
       // A full cycle comes to all that is alive.
-      if (!full_ && info.kind.load() != PageKind::free) queue_due(page);
+      if (full_ || info.kind.load() == PageKind::free) continue;
+      if (heap_.twin.cards.exist()) heap_.twin.cards.mark_before(page, Cards::kAll);
+      queue_due(page);
     }
     pages.clear();
   }

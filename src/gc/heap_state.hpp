@@ -17,6 +17,7 @@
 #include "gc/slots.hpp"
 #include "gc/spaces.hpp"
 #include "gc/thread.hpp"
+#include "gc/twin.hpp"
 #include "gc/worker.hpp"
 
 namespace pagetrap {
@@ -42,6 +43,8 @@ struct HeapState {
   std::atomic<bool> full{false};
   /// A page is from-space if its epoch is less than its kind's.
   std::array<std::atomic<std::uint32_t>, kPageKinds> limits{};
+
+  Twin twin;  // barriers in instructions, if there are any
 
   /// Counts pages that begin to be scanned or copied into: whoever ends a cycle sees that nothing
   /// of the kind has happened while it looked.

@@ -17,6 +17,8 @@ namespace pagetrap {
 inline namespace v0 {
 namespace gc {
 
+struct Twin;
+
 class PageSupplier {
  public:
   PageSupplier() = default;
@@ -27,6 +29,8 @@ class PageSupplier {
   [[nodiscard]] virtual PageSupply id() const noexcept = 0;
   /// Whether pages are really closed.
   [[nodiscard]] virtual bool closes() const noexcept { return true; }
+  /// Whether what was written is found beside the program: nothing is closed at a flip (a twin).
+  [[nodiscard]] virtual bool finds_later() const noexcept { return false; }
   /// What it supplies. All of it is closed at first.
   [[nodiscard]] virtual PageRange range() const noexcept = 0;
   /// From a byte of the range to the same byte as the collector always sees it.
@@ -46,6 +50,8 @@ class PageSupplier {
   /// As close_all().
   virtual Outcome find_written(PageRange part, std::span<PageRange> out,
                                std::size_t& found) noexcept = 0;
+  /// A page will be copied to. Refused: its traps open it.
+  virtual Outcome prepare(PageRange) noexcept PAGETRAP_SIGNAL_SAFE { return kDone; }
   /// Nobody asks for what was written any more.
   virtual Outcome settle() noexcept { return kDone; }
   /// Gives the memory of `pages` back: they read as zero when they are used again.
@@ -63,6 +69,8 @@ Result<std::unique_ptr<PageSupplier>> make_supplier(PageSupply which, std::byte*
 Result<std::unique_ptr<PageSupplier>> make_uffd_minor(std::byte* address, std::size_t size_bytes);
 Result<std::unique_ptr<PageSupplier>> make_mprotect(std::byte* address, std::size_t size_bytes);
 Result<std::unique_ptr<PageSupplier>> make_unprotected(std::byte* address, std::size_t size_bytes);
+/// Over one of these; of supplies/twin.cpp.
+Result<std::unique_ptr<PageSupplier>> make_twin(std::unique_ptr<PageSupplier> inner, Twin& twin);
 
 }  // namespace gc
 }  // namespace v0

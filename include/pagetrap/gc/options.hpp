@@ -23,6 +23,18 @@ enum class PageSupply : std::uint8_t {
 };
 PAGETRAP_API const char* name(PageSupply supply) noexcept;
 
+/// What stands where pages do: for heaps whose references are the twins of twin.hpp, all of one
+/// kind.
+enum class Barriers : std::uint8_t {
+  pages = 0,          // nothing: gc::ref
+  checked_loads = 1,  // Baker's read barrier: nothing is closed, and nothing traps
+  carded_stores = 2,  // a card table: pages are closed and trap, but need not tell of writes
+  both = 3,           // plain memory
+};
+constexpr bool has(Barriers all, Barriers one) noexcept {
+  return (static_cast<unsigned>(all) & static_cast<unsigned>(one)) != 0;
+}
+
 /// One cycle, as Options::on_cycle hears of it.
 struct Cycle {
   std::uint32_t number = 0;
@@ -50,6 +62,9 @@ struct Options {
   /// ... and by at least this much.
   std::size_t growth_bytes = 64_MiB;
   PageSupply supply = PageSupply::best;
+  /// Each that is not `pages` needs references of its own: SystemError with EINVAL when an object
+  /// without them is found.
+  Barriers barriers = Barriers::pages;
   /// false: cycles are driven by allocations, in the threads that allocate.
   bool collector_thread = true;
   /// Which signal stops threads. 0: the highest real-time signal that is free.
