@@ -71,6 +71,11 @@ Outcome Twin::create(HeapState& heap) {
     if (failed(outcome)) return outcome;
     state.cards = cards.biased();
   }
+  if (has(barriers, Barriers::checked_loads)) {
+    state.base = reinterpret_cast<std::uintptr_t>(heap.spaces.base());
+    state.records = reinterpret_cast<const std::byte*>(&heap.spaces.info(0));
+    state.limits = reinterpret_cast<const std::uint32_t*>(heap.limits.data());
+  }
   return heap.spaces.supply_through(
       [this](std::unique_ptr<PageSupplier> inner) { return make_twin(std::move(inner), *this); });
 }
@@ -85,10 +90,8 @@ void Twin::begin_cycle(HeapState& heap, bool full) noexcept {
     // In a minor cycle nothing moves that is in the old space.
     const PageIndex first = full ? heap.spaces.old.begin : heap.spaces.large.begin;
     ++state.state;
-    state.base = reinterpret_cast<std::uintptr_t>(heap.spaces.address(first));
-    state.size = heap.spaces.size() - std::size_t{first} * kPageBytes;
-    state.records = reinterpret_cast<const std::byte*>(&heap.spaces.info(first));
-    state.limits = reinterpret_cast<const std::uint32_t*>(heap.limits.data());
+    state.first = std::size_t{first} * kPageBytes;
+    state.length = heap.spaces.size() - state.first;
   }
   for (Thread* const thread : heap.threads) *thread->barriers = state;
 }

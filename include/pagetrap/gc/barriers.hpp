@@ -23,16 +23,20 @@ struct BarrierState {
   static constexpr unsigned kCardShift = 9;  // cards of 512 bytes, as the JVM has
 
   std::uint32_t state = 0;                // odd: a cycle is under way
-  std::uintptr_t base = 0;                // from-space is after this,
-  std::uintptr_t size = 0;                // and not farther
-  const std::byte* records = nullptr;     // of pages from `base` on
+  std::uintptr_t base = 0;                // the heap's first byte
+  std::uintptr_t first = 0;               // from-space is so far from it, or farther,
+  std::uintptr_t length = 0;              // and not farther than this from there
+  const std::byte* records = nullptr;     // of the heap's pages
   const std::uint32_t* limits = nullptr;  // by kind: pages of an earlier cycle are from-space
   std::uint8_t* cards = nullptr;          // of the card of address 0, were there one
 
-  /// Whether the object is in from-space, or a large one that may not be marked.
+  /// Whether the object, or null, is in from-space, or a large one that may not be marked.
+  ///
+  /// RACE a flip between two lines: `first` of one cycle and `length` of the other let an object
+  /// through that is in no from-space; what is wrong with the answer the caller finds.
   [[nodiscard]] bool is_from_space(const void* object) const noexcept {
     const std::uintptr_t offset = reinterpret_cast<std::uintptr_t>(object) - base;
-    if (offset >= size) return false;
+    if (offset - first >= length) return false;
     const std::byte* const record = records + offset / kPageBytes * kRecordBytes;
     const auto kind =
         __atomic_load_n(reinterpret_cast<const std::uint8_t*>(record + kKindAt), __ATOMIC_ACQUIRE);
