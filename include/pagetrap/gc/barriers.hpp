@@ -42,7 +42,7 @@ struct BarrierState {
         __atomic_load_n(reinterpret_cast<const std::uint8_t*>(record + kKindAt), __ATOMIC_ACQUIRE);
     const auto epoch = __atomic_load_n(reinterpret_cast<const std::uint32_t*>(record + kEpochAt),
                                        __ATOMIC_ACQUIRE);
-    return epoch < __atomic_load_n(limits + kind, __ATOMIC_RELAXED);
+    return epoch < __atomic_load_n(limits + kind, __ATOMIC_ACQUIRE);
   }
 };
 extern PAGETRAP_API constinit thread_local BarrierState barriers;

@@ -104,8 +104,9 @@ class TwinSupplier final : public PageSupplier {
     return inner_->drop(pages);
   }
 
+  // With checked loads there is none, but for a page that could not be prepared.
   Outcome on_trap(Handler handler, void* self) noexcept override {
-    return checked_ ? inner_->on_trap(on_fault, this) : inner_->on_trap(handler, self);
+    return inner_->on_trap(handler, self);
   }
   void quiesce() noexcept override {
     inner_->quiesce();
@@ -114,13 +115,6 @@ class TwinSupplier final : public PageSupplier {
 
  private:
   static constexpr std::size_t kTogether = 64;
-
-  // A page that could not be prepared.
-  static Verdict on_fault(void* self, const Fault& fault) noexcept PAGETRAP_SIGNAL_SAFE {
-    auto& here = *static_cast<TwinSupplier*>(self);
-    const Outcome outcome = here.open_run(here.index_of(fault.page.base), 1, !fault.write);
-    return failed(outcome) ? Verdict::not_mine : Verdict::resolved;
-  }
 
   template <class Marks>
   Result<std::size_t> marked(PageRange part, std::span<PageRange> out, Marks marks) noexcept {
