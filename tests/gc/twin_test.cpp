@@ -56,6 +56,13 @@ struct Kind {
     static constexpr auto members = gc::unchecked_members(&Dying::next_);
   };
   using Row = gc::array<Reference<Node>>;
+  /// As large as a card.
+  struct Wide : gc::object<Wide> {
+    Reference<Node> node;
+    std::array<std::uint64_t, 62> words{};
+    static constexpr auto members = gc::members(&Wide::node);
+  };
+  using WideRow = gc::array<Reference<Wide>>;
 
   static std::vector<gc::PageSupply> supplies() {
     if (SANITIZED_THREADS != 0 && has(barriers, gc::Barriers::checked_loads)) return {};
@@ -71,6 +78,12 @@ struct Kind {
     return options;
   }
 };
+
+/// Fills what has been freed with something else.
+template <class Kind>
+void use_memory_again(gc::Heap& heap) {
+  for (int i = 0; i < 40000; ++i) heap.make<typename Kind::Node>(nullptr, ~std::uint64_t{0});
+}
 
 template <class Kind>
 class Twins : public testing::Test {};
@@ -93,6 +106,7 @@ TYPED_TEST(Twins, AnOldObjectKeepsWhatWasStoredInIt) {
         (*row)[i]->next = heap.make<Node>(nullptr, i + round);
       if (round % 3 == 0) (*row)[7] = heap.make<Node>(nullptr, std::uint64_t{7});
       heap.collect(round % 7 == 0);
+      use_memory_again<TypeParam>(heap);
       for (std::size_t i = 0; i < row->size(); i += round * round) {
         ASSERT_EQ((*row)[i]->value, i);
         if (i == 7 && round % 3 == 0) continue;
@@ -111,6 +125,7 @@ TYPED_TEST(Twins, ALargeObjectMayBeCollectedWhileItIsMade) {
     for (int i = 0; i < 10; ++i) all.emplace_back(heap, heap.make<Big>(heap));
     for (int i = 0; i < 3; ++i) {
       heap.collect(false);
+      use_memory_again<TypeParam>(heap);
       for (const auto& big : all) ASSERT_EQ(big->sum(), 3U);
     }
   }
@@ -156,10 +171,12 @@ TYPED_TEST(Twins, TwoHeapsInOneThread) {
   }
 }
 
-// The only reference to each new node is the one that is stored while others flip.
+// The only reference to each new node is the one that is stored while others flip; and few stores
+// come to one card, so that no other one marks it.
 TYPED_TEST(Twins, StoresAndLoadsAgainstFlips) {
   using Node = typename TypeParam::Node;
-  using Row = typename TypeParam::Row;
+  using Wide = typename TypeParam::Wide;
+  using Row = typename TypeParam::WideRow;
   const std::uint64_t seed = std::random_device{}();
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   for (const gc::PageSupply supply : TypeParam::supplies()) {
@@ -168,30 +185,68 @@ TYPED_TEST(Twins, StoresAndLoadsAgainstFlips) {
     std::atomic<std::uint64_t> wrong{0};
     const auto work = [&](std::uint64_t random) {
       gc::Mutator here(heap);
-      constexpr std::size_t kNodes = 3000;
-      gc::root<Row> row(heap, heap.make_array<typename Row::value_type>(kNodes));
-      for (std::size_t i = 0; i < kNodes; ++i) (*row)[i] = heap.make<Node>();
-      std::vector<std::uint64_t> expected(kNodes, 0);
-      for (std::uint64_t stored = 1; !done.load(std::memory_order_relaxed); ++stored) {
+      constexpr std::size_t kWide = 4000;
+      gc::root<Row> row(heap, heap.make_array<typename Row::value_type>(kWide));
+      for (std::size_t i = 0; i < kWide; ++i) (*row)[i] = heap.make<Wide>();
+      std::vector<std::uint64_t> expected(kWide, 0);
+      const auto check = [&](std::size_t i) {
+        const Node* const node = (*row)[i]->node;
+        if (expected[i] != (node == nullptr ? 0 : node->value)) ++wrong;
+      };
+      for (std::uint64_t made = 1; !done.load(std::memory_order_relaxed); ++made) {
         random = random * 6364136223846793005U + 1442695040888963407U;
-        const std::size_t i = (random >> 33) % kNodes;
-        Node* const node = (*row)[i];
-        const Node* const next = node->next;
-        if (expected[i] != (next == nullptr ? 0 : next->value)) ++wrong;
-        node->next = heap.make<Node>(nullptr, stored);
-        expected[i] = stored;
+        const std::size_t i = (random >> 33) % kWide;
+        check(i);
+        (*row)[i]->node = heap.make<Node>(nullptr, made);
+        expected[i] = made;
       }
-      for (std::size_t i = 0; i < kNodes; ++i)
-        if (expected[i] != 0 && (*row)[i]->next->value != expected[i]) ++wrong;
+      for (std::size_t i = 0; i < kWide; ++i) check(i);
     };
     std::vector<std::thread> threads;
     for (std::uint64_t i = 1; i <= 3; ++i) threads.emplace_back(work, seed + i);
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
     while (std::chrono::steady_clock::now() < end) heap.collect(false);
     done = true;
     for (std::thread& thread : threads) thread.join();
-    EXPECT_EQ(wrong, 0U);
+    EXPECT_EQ(wrong, 0U) << gc::name(supply);
     EXPECT_GT(heap.statistics().cycles, 10U);
+  }
+}
+
+// What a signal between a store and its mark does, step by step: the slot's address is on the
+// stack, and the mark goes to the table that was there before.
+template <class Kind>
+[[gnu::noinline]] void store_without_mark(gc::Heap& heap, void* slot, std::uint64_t value) {
+  using Node = typename Kind::Node;
+  *static_cast<Node**>(slot) = heap.make<Node>(nullptr, value);
+}
+
+TYPED_TEST(Twins, AFlipBetweenAStoreAndItsMark) {
+  using Wide = typename TypeParam::Wide;
+  if (!has(TypeParam::barriers, gc::Barriers::carded_stores)) return;
+  for (const gc::PageSupply supply : TypeParam::supplies()) {
+    gc::Heap heap(TypeParam::options(supply));
+    gc::Mutator here(heap);
+    // Few, whose pages are closed one by one; and many.
+    for (const std::size_t count : {std::size_t{8}, std::size_t{100}}) {
+      gc::root<typename TypeParam::WideRow> row(
+          heap, heap.make_array<typename TypeParam::WideRow::value_type>(1000));
+      for (std::size_t i = 0; i < row->size(); ++i) (*row)[i] = heap.make<Wide>();
+      for (int i = 0; i < 3; ++i) heap.collect(false);
+      std::array<void*, 100> slots{};
+      for (std::size_t i = 0; i < count; ++i) {
+        slots[i] = &(*row)[i * 9]->node;
+        store_without_mark<TypeParam>(heap, slots[i], i);
+      }
+      std::uint8_t* const cards = gc::detail::barriers.cards;
+      heap.collect(false);
+      for (std::size_t i = 0; i < count; ++i)
+        cards[reinterpret_cast<std::uintptr_t>(slots[i]) >> gc::detail::BarrierState::kCardShift] =
+            1;
+      use_memory_again<TypeParam>(heap);
+      for (std::size_t i = 0; i < count; ++i)
+        ASSERT_EQ((*row)[i * 9]->node->value, i) << gc::name(supply);
+    }
   }
 }
 
