@@ -79,7 +79,9 @@ template <class T>
   asm volatile("" : "+r"(slot));
   *slot = object;
   asm volatile("" : : : "memory");
-  barriers.cards[reinterpret_cast<std::uintptr_t>(slot) >> BarrierState::kCardShift] = 1;
+  __atomic_store_n(
+      barriers.cards + (reinterpret_cast<std::uintptr_t>(slot) >> BarrierState::kCardShift),
+      std::uint8_t{1}, __ATOMIC_RELAXED);
   asm volatile("" : : "r"(slot) : "memory");
 }
 
