@@ -121,9 +121,10 @@ void Twin::note_new_large(HeapState& heap, PageIndex first) noexcept {
 
 std::uint64_t Twin::marks(const HeapState& heap, PageIndex first, PageIndex page) const noexcept
     PAGETRAP_SIGNAL_SAFE {
+  if (!cards.exist() || heap.full.load(std::memory_order_relaxed)) return Cards::kAll;
   const bool is_old = heap.spaces.info(first).epoch.load(std::memory_order_relaxed) <
                       heap.cycle.load(std::memory_order_relaxed);
-  if (!cards.exist() || !is_old || heap.full.load(std::memory_order_relaxed)) return Cards::kAll;
+  if (!is_old) return Cards::kAll;
   return cards.before(page);
 }
 
