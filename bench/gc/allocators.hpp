@@ -104,18 +104,19 @@ struct BoehmAllocator : ManualAllocator {
   }
 };
 
-/// Ours.
-struct CollectedAllocator {
+/// Ours, over gc::ref or one of its twins.
+template <template <class> class Ref>
+struct CollectedAllocatorOf {
   static constexpr bool kCollects = true;
   gc::Heap& heap;
   gc::Mutator* here = nullptr;  // of the thread that made it
 
   struct Node : gc::object<Node> {
-    gc::ref<Node> left, right;
+    Ref<Node> left, right;
     static constexpr auto members = gc::members(&Node::left, &Node::right);
   };
   struct WideNode : gc::object<WideNode> {
-    gc::ref<WideNode> left, right;
+    Ref<WideNode> left, right;
     int i = 0;
     int j = 0;
     static constexpr auto members = gc::members(&WideNode::left, &WideNode::right);
@@ -123,7 +124,7 @@ struct CollectedAllocator {
   template <class T>
   class Keeper {
    public:
-    explicit Keeper(CollectedAllocator& allocator, T* object = nullptr)
+    explicit Keeper(CollectedAllocatorOf& allocator, T* object = nullptr)
         : root_(allocator.heap, object) {}
     Keeper& operator=(T* object) {
       root_ = object;
@@ -143,15 +144,16 @@ struct CollectedAllocator {
   void drop(T*) {}
   double* make_numbers(std::size_t count) { return heap.make_array<double>(count)->data(); }
   template <class T>
-  gc::array<gc::ref<T>>* make_row(std::size_t count) {
-    return heap.make_array<gc::ref<T>>(count);
+  gc::array<Ref<T>>* make_row(std::size_t count) {
+    return heap.make_array<Ref<T>>(count);
   }
   template <class T>
-  using RowKeeper = Keeper<gc::array<gc::ref<T>>>;
+  using RowKeeper = Keeper<gc::array<Ref<T>>>;
   template <class T>
-  static gc::ref<T>& element(gc::array<gc::ref<T>>* row, std::size_t i) {
+  static Ref<T>& element(gc::array<Ref<T>>* row, std::size_t i) {
     return (*row)[i];
   }
 };
+using CollectedAllocator = CollectedAllocatorOf<gc::ref>;
 
 }  // namespace pagetrap::bench

@@ -29,21 +29,21 @@ struct MapTypes {
     std::array<std::uint64_t, 2> words{};
   };
 };
-template <>
-struct MapTypes<CollectedAllocator> {
+template <template <class> class Ref>
+struct MapTypes<CollectedAllocatorOf<Ref>> {
   struct Value : gc::object<Value> {
-    gc::ref<Value> tag;
+    Ref<Value> tag;
     std::array<std::uint64_t, 9> words{};
     static constexpr auto members = gc::members(&Value::tag);
   };
   struct Entry : gc::object<Entry> {
-    gc::ref<Entry> next;
-    gc::ref<Value> value;
+    Ref<Entry> next;
+    Ref<Value> value;
     std::uint64_t key = 0;
     static constexpr auto members = gc::members(&Entry::next, &Entry::value);
   };
   struct Temporary : gc::object<Temporary> {
-    gc::ref<Temporary> next;
+    Ref<Temporary> next;
     std::array<std::uint64_t, 2> words{};
     static constexpr auto members = gc::members(&Temporary::next);
   };

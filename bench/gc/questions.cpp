@@ -7,6 +7,7 @@ Questions gc_questions() {
   add_trees(questions);
   add_collected_map(questions);
   add_flips(questions);
+  add_barriers(questions);
   return questions;
 }
 

@@ -15,5 +15,6 @@ Questions gc_questions();
 void add_trees(Questions& questions);
 void add_collected_map(Questions& questions);
 void add_flips(Questions& questions);
+void add_barriers(Questions& questions);
 
 }  // namespace pagetrap::bench

@@ -242,6 +242,11 @@ std::byte* allocate_slowly(HeapState* heap, std::size_t size, const Type& type) 
     throw SystemError(
         Error{"gc::Heap::make", EPERM, {}, "attach this thread first: gc::Mutator here(heap)"});
   check_usable(*heap);
+  if (type.layout != Layout::leaf && type.barriers != heap->twin.barriers)
+    throw SystemError(Error{"gc::Heap::make",
+                            EINVAL,
+                            {},
+                            "references of this type have not the barriers that Options say"});
   if (heap->options.stress_seed != 0) stress(*heap, *thread);
   return size > Header::kLargestSmall ? allocate_large(*heap, *thread, size, type)
                                       : allocate_small(*heap, *thread, size, type);

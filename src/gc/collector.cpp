@@ -64,9 +64,21 @@ void open_clean(HeapState& heap, PageIndex begin, PageIndex end) noexcept {
   }
 }
 
+// Found beside the program, that a page was written is not found again: what it was written since
+// its scan, if it has had one, is the next flip's affair.
+void keep_written(HeapState& heap, PageIndex page) noexcept {
+  if (!heap.spaces.supplier().finds_later() || heap.twin.cards.exist()) return;
+  const PageKind kind =
+      heap.spaces.info(first_page_of(heap, page)).kind.load(std::memory_order_acquire);
+  if (kind == PageKind::old || kind == PageKind::large) remember(heap, page);
+}
+
 void queue_dirty(HeapState& heap, PageIndex begin, PageIndex end) noexcept {
   for (PageIndex page = begin; page < end; ++page) {
-    if (!is_left(heap, page)) continue;
+    if (!is_left(heap, page)) {
+      keep_written(heap, page);
+      continue;
+    }
     heap.queue.push(page);
     ++heap.report.dirty_pages;
   }
@@ -222,6 +234,7 @@ bool end_scanning(HeapState& heap, bool paused) noexcept {
   clear_weaks(heap);
   find_dying(heap);
   count_workers(heap);
+  heap.twin.end_cycle(heap);
   heap.stage.store(Stage::sweep, std::memory_order_release);
   return true;
 }

@@ -42,7 +42,7 @@ class Flip {
       take_allocation_pages();
       for (Thread* const thread : heap_.threads)
         for_each_word_of(*thread, [this](std::uint64_t word) { pin(word); });
-      if (!lifted_) close_little();
+      if (!lifted_) close_new_large();
       heap_.new_large.clear();
       scan_pinned();
       heap_.roots.for_each([this](void*& word) {
@@ -55,8 +55,8 @@ class Flip {
       heap_.discovered = 0;
       heap_.lifted = lifted_;
       // What was not lifted is open already, but for what is queued.
-      heap_.stage.store(full_ || !lifted_ ? Stage::drain : Stage::discover,
-                        std::memory_order_release);
+      const bool is_known = full_ || (!lifted_ && !heap_.spaces.supplier().finds_later());
+      heap_.stage.store(is_known ? Stage::drain : Stage::discover, std::memory_order_release);
       if (!heap_.spaces.supplier().closes()) scan_all_in_pause(heap_);
       heap_.begun.store(heap_.cycle.load(), std::memory_order_release);
     }
@@ -77,6 +77,7 @@ class Flip {
 
   bool is_little_to_close() noexcept {
     PageSupplier& supplier = heap_.spaces.supplier();
+    if (supplier.finds_later()) return !full_;
     const PageSpan old{heap_.spaces.old.begin, heap_.old_pages.wild()};
     const PageSpan large{heap_.spaces.large.begin, heap_.large.wild()};
     if (full_ || !supplier.closes() || old.size() + large.size() > kMostToLookAt) return false;
@@ -126,21 +127,19 @@ class Flip {
     const std::uint32_t number = heap_.cycle.load(std::memory_order_relaxed);
     if (heap_.spaces.info(page).due.exchange(number, std::memory_order_relaxed) == number) return;
     heap_.queue.push(page);
-    if (due_count_ < due_.size()) due_[due_count_++] = page;
+    if (!lifted_) close(page, 1);
     // Whoever scans a part of a large object reads its header the collector's way.
     if (const PageIndex first = first_page_of(heap_, page); first != page) queue_due(first);
   }
 
   // What a thread may not see before it is scanned; pinned pages too, which are scanned in a
   // moment, the collector's way.
-  void close_little() noexcept {
-    PageSupplier& supplier = heap_.spaces.supplier();
-    const auto close = [&](PageIndex first, std::size_t count) {
-      insist("a page of the old space cannot be closed",
-             [&] { return supplier.close(heap_.spaces.range(first, count)); });
-      note_closed(heap_, first, count, Closed::by_flip);
-    };
-    for (std::size_t i = 0; i < due_count_; ++i) close(due_[i], 1);
+  void close(PageIndex first, std::size_t count) noexcept {
+    insist("a page of the old space cannot be closed",
+           [&] { return heap_.spaces.supplier().close(heap_.spaces.range(first, count)); });
+    note_closed(heap_, first, count, Closed::by_flip);
+  }
+  void close_new_large() noexcept {
     for (std::size_t i = 0; i < heap_.new_large.size(); ++i) {
       const PageIndex first = heap_.new_large.at(i) - 1;
       close(first, heap_.spaces.info(first).extent);
@@ -160,11 +159,13 @@ class Flip {
     for (std::size_t kind = 0; kind < kPageKinds; ++kind) {
       const auto which = static_cast<PageKind>(kind);
       if (which == PageKind::free || which == PageKind::tail) continue;
-      if (which == PageKind::old || which == PageKind::leaf) continue;  // marked in place
+      const bool is_dense = which == PageKind::old || which == PageKind::leaf;
+      if (is_dense && heap_.marks_in_place) continue;
       if (full_ || is_young(which)) heap_.limits[kind].store(number, std::memory_order_relaxed);
     }
     heap_.full.store(full_, std::memory_order_relaxed);
     heap_.scanning.begin();
+    heap_.twin.begin_cycle(heap_, full_);
     heap_.queue.clear();
     heap_.pinned.clear();
     heap_.nursery_taken.store(0, std::memory_order_relaxed);
@@ -198,6 +199,8 @@ class Flip {
     PageInfo& info = heap_.spaces.info(page);
     const std::uint32_t number = heap_.cycle.load(std::memory_order_relaxed);
     const PageKind kind = info.kind.load(std::memory_order_relaxed);
+    if (kind != PageKind::free && heap_.twin.note_pointed(heap_, page, offset) && !lifted_)
+      queue_due(page);
     switch (kind) {
       case PageKind::free:
         return;
@@ -223,8 +226,10 @@ class Flip {
         break;
       default: {
         const PageIndex first = first_page_of(heap_, page);
-        const bool is_new = mark_large(heap_, first) || heap_.spaces.info(first).epoch.load(
-                                                            std::memory_order_relaxed) == number;
+        const bool is_marked = mark_large(heap_, first);
+        if (is_marked) heap_.twin.note_new_large(heap_, first);
+        const bool is_new =
+            is_marked || heap_.spaces.info(first).epoch.load(std::memory_order_relaxed) == number;
         if (!heap_.spaces.is_supplied(page) ||
             info.opened.load(std::memory_order_relaxed) == number)
           return;
@@ -246,7 +251,9 @@ class Flip {
       PageInfo& info = heap_.spaces.info(page);
       info.remembered.store(false, std::memory_order_relaxed);
       // A full cycle comes to all that is alive.
-      if (!full_ && info.kind.load() != PageKind::free) queue_due(page);
+      if (full_ || info.kind.load() == PageKind::free) continue;
+      if (heap_.twin.cards.exist()) heap_.twin.cards.mark_before(page, Cards::kAll);
+      queue_due(page);
     }
     pages.clear();
   }
@@ -278,8 +285,6 @@ class Flip {
   Outcome outcome_ = kDone;
   std::array<PageRange, 64> written_;
   std::size_t written_runs_ = 0;
-  std::array<PageIndex, 2 * kMostToClose> due_;  // with the first pages of large objects
-  std::size_t due_count_ = 0;
 };
 
 }  // namespace

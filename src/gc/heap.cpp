@@ -92,10 +92,13 @@ Result<Heap> Heap::create(const Options& options) {
   const auto signal = prepare_stop_signal(options.stop_signal);
   if (!signal) return signal.error();
   state->options.stop_signal = *signal;
+  const auto supply = Twin::supply_for(options.barriers, options.supply);
+  if (!supply) return supply.error();
   if (const Outcome outcome =
-          state->spaces.create(options.limit_bytes, options.nursery_bytes, options.supply);
+          state->spaces.create(options.limit_bytes, options.nursery_bytes, *supply);
       failed(outcome))
     return outcome;
+  if (const Outcome outcome = state->twin.create(*state); failed(outcome)) return outcome;
   if (const Outcome outcome = make_lists(*state); failed(outcome)) return outcome;
   if (const Outcome outcome = state->spaces.supplier().on_trap(on_trap, state.get());
       failed(outcome))
@@ -121,6 +124,8 @@ Heap::~Heap() {
   }
   wait_for_end(*state, this_gc_thread(*state));
   end_collectors(*state);
+  const Critical critical(this_gc_thread());
+  const DestructorCards cards(state->twin);
   // Destructors look at their objects, whose pages may be closed.
   void* const before = std::exchange(sys::this_thread().collected, &state->collector);
   for (std::size_t i = 0; i < state->to_destroy.size(); ++i) {
@@ -150,15 +155,31 @@ PageSupply Heap::supply() const noexcept { return state_->spaces.supplier().id()
 
 Mutator::Mutator(Heap& heap) : outer_(detail::allocation) {
   // Until this heap is left the outer one's flips look here.
-  if (Thread* const outer = this_gc_thread(); outer != nullptr) outer->allocation = &outer_;
+  if (Thread* const outer = this_gc_thread(); outer != nullptr) {
+    lock_threads(*outer->heap, outer);
+    const std::lock_guard threads(outer->heap->threads_lock, std::adopt_lock);
+    outer_ = detail::allocation;
+    outer_barriers_ = detail::barriers;
+    outer->allocation = &outer_;
+    outer->barriers = &outer_barriers_;
+  }
   thread_ = attach_thread(*heap.state_);
 }
 
 Mutator::~Mutator() {
   detach_thread(thread_);
+  Thread* const outer = this_gc_thread();
+  if (outer == nullptr) {
+    detail::allocation = outer_;
+    detail::barriers = outer_barriers_;
+    return;
+  }
+  lock_threads(*outer->heap, outer);
+  const std::lock_guard threads(outer->heap->threads_lock, std::adopt_lock);
   detail::allocation = outer_;
-  if (Thread* const outer = this_gc_thread(); outer != nullptr)
-    outer->allocation = &detail::allocation;
+  detail::barriers = outer_barriers_;
+  outer->allocation = &detail::allocation;
+  outer->barriers = &detail::barriers;
 }
 
 void Mutator::run_blocking(void (*work)(void* self), void* self) {

@@ -21,6 +21,7 @@
 #include "gc/slots.hpp"
 #include "gc/spaces.hpp"
 #include "gc/thread.hpp"
+#include "gc/twin.hpp"
 #include "gc/worker.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -48,10 +49,13 @@ struct HeapState {
   /// A page is from-space if its epoch is less than its kind's.
   std::array<std::atomic<std::uint32_t>, kPageKinds> limits{};
 
+  Twin twin;  // barriers in instructions, if there are any
+
   FreePages old_pages;
   FreePages leaf_pages;
   ScanQueue queue;
   Marks marks;
+  bool marks_in_place = true;  // or full cycles copy all that is alive; constant once it is there
   /// Pages that refer to pinned young objects: of this cycle, for the next flip, and of the last.
   std::array<Pile<PageIndex>, 2> remembered;
   std::atomic<unsigned> remembered_now{0};
@@ -125,7 +129,7 @@ struct HeapState {
   /// Whether a full cycle leaves the page in place, and its objects are alive if something refers
   /// to them. A page that is pinned, or that a trap has scanned, is alive as a whole: its epoch.
   [[nodiscard]] bool is_marked_in_place(PageIndex page) const noexcept PAGETRAP_SIGNAL_SAFE {
-    if (!full.load(std::memory_order_relaxed)) return false;
+    if (!full.load(std::memory_order_relaxed) || !marks_in_place) return false;
     const PageInfo& info = spaces.info(page);
     const PageKind kind = info.kind.load(std::memory_order_acquire);
     return (kind == PageKind::old || kind == PageKind::leaf) &&

@@ -172,10 +172,50 @@ class Scan {
     }
   }
 
+  /// The same two of an old page whose stores marked cards: what is in marked ones.
+  void marked_objects(PageIndex page, std::uint32_t end, std::uint64_t marks) noexcept
+      PAGETRAP_SIGNAL_SAFE {
+    std::byte* const view = heap_.spaces.view(page);
+    for (std::uint32_t at = 0; at < end;) {
+      const Header header(Word(word_at(view + at)).load(std::memory_order_relaxed));
+      const auto size = static_cast<std::uint32_t>(header.size_bytes());
+      if (size == 0) give_up("a page holds something that is no object", EINVAL);
+      const Type& type = header.type();
+      if (type.layout == Layout::fields) {
+        for (std::uint32_t i = 0; i < type.field_count; ++i)
+          marked_slot(view, at + Header::kBytes + type.fields[i] * 8, marks);
+      } else if (type.layout == Layout::references) {
+        for (std::uint32_t slot = at + Header::kBytes + 8; slot < at + size; slot += 8)
+          marked_slot(view, slot, marks);
+      }
+      at += size;
+    }
+  }
+  void marked_part(PageIndex first, PageIndex page, std::uint64_t marks) noexcept
+      PAGETRAP_SIGNAL_SAFE {
+    const Type& type = Header(word_at(heap_.spaces.view(first))).type();
+    const std::size_t begin = std::size_t{page - first} * kPageBytes;
+    const std::uint32_t end = heap_.spaces.info(page).fill.load(std::memory_order_relaxed);
+    std::byte* const view = heap_.spaces.view(page);
+    if (type.layout == Layout::fields) {
+      for (std::uint32_t i = 0; i < type.field_count; ++i) {
+        const std::size_t at = Header::kBytes + std::size_t{type.fields[i]} * 8 - begin;
+        if (at < (end & ~kClosed)) marked_slot(view, at, marks);
+      }
+    } else if (type.layout == Layout::references) {
+      for (std::size_t at = begin == 0 ? Header::kBytes + 8 : 0; at < (end & ~kClosed); at += 8)
+        marked_slot(view, at, marks);
+    }
+  }
+
   /// Whether it came by a reference to an object that stays young.
   [[nodiscard]] bool found_young() const noexcept PAGETRAP_SIGNAL_SAFE { return young_; }
 
  private:
+  void marked_slot(std::byte* view, std::size_t at, std::uint64_t marks) noexcept
+      PAGETRAP_SIGNAL_SAFE {
+    if ((marks >> at / Cards::kBytes * 8 & 0xff) != 0) slot(word_at(view + at));
+  }
   HeapState& heap_;
   Worker& worker_;
   bool young_ = false;
@@ -255,8 +295,15 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
   note_scan(heap, page);
   Scan scan(heap, worker);
   const PageIndex first = first_page_of(heap, page);
+  const std::uint64_t marks = heap.twin.marks(heap, first, page);
   if (first != page || is_large(info.kind.load(std::memory_order_relaxed))) {
-    scan.part(first, page);
+    if (marks == Cards::kAll) {
+      scan.part(first, page);
+    } else if (marks != 0) {
+      scan.marked_part(first, page, marks);
+    }
+  } else if (marks != Cards::kAll) {
+    if (marks != 0) scan.marked_objects(page, info.fill.load() & ~kClosed, marks);
   } else {
     const std::uint32_t fill = info.fill.fetch_or(kClosed, std::memory_order_acq_rel);
     // Its owner's progress is of the cycle that the page was made in.

@@ -28,6 +28,15 @@ class Spaces {
  public:
   Outcome create(std::size_t limit_bytes, std::size_t nursery_bytes, PageSupply which);
 
+  /// Once, after create(): `make(supplier)` returns what stands before it from now on.
+  template <class Make>
+  Outcome supply_through(Make make) {
+    auto supplier = make(std::move(supplier_));
+    if (!supplier) return supplier.error();
+    supplier_ = std::move(*supplier);
+    return kDone;
+  }
+
   // In this order in memory. The first two are supplied: closed and opened.
   PageSpan old;
   PageSpan large;

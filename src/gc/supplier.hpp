@@ -18,6 +18,8 @@ namespace pagetrap {
 inline namespace v0 {
 namespace gc {
 
+struct Twin;
+
 class PageSupplier {
  public:
   PageSupplier() = default;
@@ -28,6 +30,8 @@ class PageSupplier {
   [[nodiscard]] virtual PageSupply id() const noexcept = 0;
   /// Whether pages are really closed.
   [[nodiscard]] virtual bool closes() const noexcept { return true; }
+  /// Whether what was written is found beside the program: nothing is closed at a flip (a twin).
+  [[nodiscard]] virtual bool finds_later() const noexcept { return false; }
   /// What it supplies. All of it is closed at first.
   [[nodiscard]] virtual PageRange range() const noexcept = 0;
   /// From a byte of the range to the same byte as the collector always sees it.
@@ -83,6 +87,8 @@ Result<std::unique_ptr<PageSupplier>> make_uffd_minor(std::byte* address, std::s
 Result<std::unique_ptr<PageSupplier>> make_uffd_copy(std::byte* address, std::size_t size_bytes);
 Result<std::unique_ptr<PageSupplier>> make_mprotect(std::byte* address, std::size_t size_bytes);
 Result<std::unique_ptr<PageSupplier>> make_unprotected(std::byte* address, std::size_t size_bytes);
+/// Over one of these; of supplies/twin.cpp.
+Result<std::unique_ptr<PageSupplier>> make_twin(std::unique_ptr<PageSupplier> inner, Twin& twin);
 
 }  // namespace gc
 }  // namespace v0

@@ -16,6 +16,8 @@ std::size_t pages_to_keep(const HeapState& heap) noexcept {
 }
 
 void destroy_dying(HeapState& heap) noexcept {
+  const Critical critical(this_gc_thread());
+  const DestructorCards cards(heap.twin);
   for (std::size_t i = 0; i < heap.dying.size(); ++i) {
     auto* const object = reinterpret_cast<std::byte*>(heap.dying.at(i));
     const std::uintptr_t offset = heap.spaces.offset(reinterpret_cast<std::uintptr_t>(object));
@@ -216,6 +218,7 @@ void sweep(HeapState& heap) noexcept {
     sweep_survivors(heap, heap.leaf_pages);
     heap.old_alive = heap.old_used();
   }
+  heap.twin.forget_marks(heap);
   open_refused(heap);
   insist("what a cycle left behind cannot be dropped",
          [&] { return heap.spaces.supplier().settle(); });

@@ -43,6 +43,8 @@ Thread* attach_thread(HeapState& heap) {
   // RACE a signal from here on: a flip has to wait for the lock.
   sys::this_thread().collected = thread.get();
   detail::allocation = {nullptr, nullptr, &heap};
+  thread->barriers = &detail::barriers;
+  detail::barriers = heap.twin.state;
   return thread.release();
 }
 

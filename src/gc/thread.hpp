@@ -29,6 +29,7 @@ struct ThreadStatus {
 struct Thread {
   HeapState* heap = nullptr;
   detail::Allocation* allocation = nullptr;  // the thread's own
+  detail::BarrierState* barriers = nullptr;  // the same
   Worker worker;
   pid_t id = 0;
   bool attached = true;  // false: the collector's

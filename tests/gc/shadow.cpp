@@ -11,25 +11,29 @@ std::uint8_t pattern(std::uint64_t id, std::size_t i) {
 
 }  // namespace
 
-World::World(gc::Heap& heap, std::uint64_t seed) : heap_(heap), state_(seed * 2 + 1) {
+template <template <class> class Ref>
+World<Ref>::World(gc::Heap& heap, std::uint64_t seed) : heap_(heap), state_(seed * 2 + 1) {
   for (std::size_t i = 0; i < kRoots; ++i) roots_.emplace_back(heap);
 }
 
-std::uint64_t World::random(std::uint64_t below) {
+template <template <class> class Ref>
+std::uint64_t World<Ref>::random(std::uint64_t below) {
   state_ ^= state_ << 13;
   state_ ^= state_ >> 7;
   state_ ^= state_ << 17;
   return (state_ >> 11) % below;
 }
 
-Cell* World::make() {
+template <template <class> class Ref>
+CellOf<Ref>* World<Ref>::make() {
   Cell* const cell = heap_.make<Cell>();
   cell->id = ++last_id_;
   shadows_.emplace(cell->id, Shadow{});
   return cell;
 }
 
-void World::give_bytes(Cell* cell) {
+template <template <class> class Ref>
+void World<Ref>::give_bytes(Cell* cell) {
   // Mostly small, now and then of a page or of many.
   const std::uint64_t kind = random(200);
   const std::size_t size = kind == 0  ? 5000 + random(60000)
@@ -41,13 +45,15 @@ void World::give_bytes(Cell* cell) {
   shadows_.at(cell->id).bytes = size;
 }
 
-void World::give_row(Cell* cell) {
+template <template <class> class Ref>
+void World<Ref>::give_row(Cell* cell) {
   const std::size_t size = random(60) == 0 ? 600 + random(3000) : 1 + random(40);
-  cell->row = heap_.make_array<gc::ref<Cell>>(size);
+  cell->row = heap_.make_array<Ref<Cell>>(size);
   shadows_.at(cell->id).row.assign(size, kNone);
 }
 
-void World::check_cell(const Cell* cell) const {
+template <template <class> class Ref>
+void World<Ref>::check_cell(const Cell* cell) const {
   const auto found = shadows_.find(cell->id);
   ASSERT_NE(found, shadows_.end()) << "a cell that was forgotten, or none: " << cell->id;
   const Shadow& shadow = found->second;
@@ -63,7 +69,8 @@ void World::check_cell(const Cell* cell) const {
     ASSERT_EQ(id_of((*cell->row)[i]), shadow.row[i]) << "row " << i << " of " << cell->id;
 }
 
-Cell* World::somewhere() {
+template <template <class> class Ref>
+CellOf<Ref>* World<Ref>::somewhere() {
   Cell* cell = roots_[random(kRoots)];
   for (std::uint64_t steps = random(12); cell != nullptr && steps > 0; --steps) {
     Cell* next = cell->edges[random(Cell::kEdges)];
@@ -74,7 +81,8 @@ Cell* World::somewhere() {
   return cell;
 }
 
-void World::store_edge() {
+template <template <class> class Ref>
+void World<Ref>::store_edge() {
   Cell* const from = somewhere();
   if (from == nullptr) return;
   Cell* const to = random(5) == 0 ? nullptr : random(2) == 0 ? somewhere() : make();
@@ -83,7 +91,8 @@ void World::store_edge() {
   shadows_.at(from->id).edges[edge] = id_of(to);
 }
 
-void World::store_in_row() {
+template <template <class> class Ref>
+void World<Ref>::store_in_row() {
   Cell* const from = somewhere();
   if (from == nullptr) return;
   if (from->row == nullptr) return give_row(from);
@@ -93,7 +102,8 @@ void World::store_in_row() {
   shadows_.at(from->id).row[place] = id_of(to);
 }
 
-void World::change(std::size_t steps) {
+template <template <class> class Ref>
+void World<Ref>::change(std::size_t steps) {
   for (; steps > 0 && !testing::Test::HasFatalFailure(); --steps) {
     const std::size_t place = random(kRoots);
     switch (random(16)) {
@@ -134,10 +144,11 @@ void World::change(std::size_t steps) {
 
 // A cell is the same as its shadow, and is come by as often: the stamp is in the cell itself, so
 // two copies of one cell would be told apart.
-void World::check() {
+template <template <class> class Ref>
+void World<Ref>::check() {
   ++stamp_;
   std::unordered_map<std::uint64_t, Shadow> reached;
-  auto* todo = heap_.make_array<gc::ref<Cell>>(shadows_.size() + kRoots);
+  auto* todo = heap_.make_array<Ref<Cell>>(shadows_.size() + kRoots);
   std::size_t count = 0;
   const auto visit = [&](Cell* cell) {
     if (cell == nullptr) return;
@@ -156,11 +167,16 @@ void World::check() {
   }
   while (count > 0 && !testing::Test::HasFatalFailure()) {
     Cell* const cell = (*todo)[--count];
-    for (const gc::ref<Cell>& edge : cell->edges) visit(edge);
+    for (const Ref<Cell>& edge : cell->edges) visit(edge);
     if (cell->row != nullptr)
-      for (const gc::ref<Cell>& element : *cell->row) visit(element);
+      for (const Ref<Cell>& element : *cell->row) visit(element);
   }
   shadows_ = std::move(reached);
 }
+
+template class World<gc::ref>;
+template class World<gc::checked_ref>;
+template class World<gc::carded_ref>;
+template class World<gc::instructed_ref>;
 
 }  // namespace pagetrap

@@ -13,18 +13,23 @@ namespace pagetrap {
 
 using Bytes = gc::array<std::uint8_t>;
 
-struct Cell : gc::object<Cell> {
+/// `Ref` is gc::ref, or one of its twins.
+template <template <class> class Ref>
+struct CellOf : gc::object<CellOf<Ref>> {
   static constexpr std::size_t kEdges = 3;
   std::uint64_t id = 0;
-  std::array<gc::ref<Cell>, kEdges> edges{};
-  gc::ref<Bytes> bytes;
-  gc::ref<gc::array<gc::ref<Cell>>> row;
+  std::array<Ref<CellOf>, kEdges> edges{};
+  Ref<Bytes> bytes;
+  Ref<gc::array<Ref<CellOf>>> row;
   std::uint64_t stamp = 0;
-  static constexpr auto members = gc::members(&Cell::edges, &Cell::bytes, &Cell::row);
+  static constexpr auto members = gc::members(&CellOf::edges, &CellOf::bytes, &CellOf::row);
 };
 
 /// Both graphs. Used by one thread at a time, attached to the heap.
+template <template <class> class Ref>
 class World {
+  using Cell = CellOf<Ref>;
+
  public:
   World(gc::Heap& heap, std::uint64_t seed);
 

@@ -3,6 +3,7 @@
 // longer, PAGETRAP_GC_SEED repeats one.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -32,6 +33,7 @@ std::uint64_t seed() {
 
 struct Way {
   gc::PageSupply supply;
+  gc::Barriers barriers;
   unsigned threads;
   unsigned collectors;
   bool deterministic = false;  // every allocation may flip, or do a step of the cycle
@@ -40,6 +42,7 @@ struct Way {
 class Shadows : public testing::TestWithParam<Way> {};
 
 /// Worlds that threads take in turns.
+template <class World>
 class Exchange {
  public:
   void put(std::unique_ptr<World> world) {
@@ -58,12 +61,13 @@ class Exchange {
   std::vector<std::unique_ptr<World>> worlds_;
 };
 
-TEST_P(Shadows, AreTheSame) {
-  const Way way = GetParam();
+template <class World>
+void compare(const Way& way) {
   const std::uint64_t first_seed = seed();
   std::printf("PAGETRAP_GC_SEED=%llu\n", static_cast<unsigned long long>(first_seed));
   gc::Options options;
   options.supply = way.supply;
+  options.barriers = way.barriers;
   options.nursery_bytes = 256_KiB;
   options.limit_bytes = 512_MiB;
   options.growth = 0.5;
@@ -71,7 +75,7 @@ TEST_P(Shadows, AreTheSame) {
   options.collectors = way.collectors;
   options.stress_seed = way.deterministic ? first_seed | 1 : 0;
   gc::Heap heap(options);
-  Exchange exchange;
+  Exchange<World> exchange;
   {
     gc::Mutator here(heap);
     for (unsigned i = 0; i <= way.threads; ++i)
@@ -109,27 +113,54 @@ TEST_P(Shadows, AreTheSame) {
               static_cast<unsigned long long>(statistics.traps),
               static_cast<unsigned long long>(statistics.pins));
   EXPECT_GT(statistics.cycles, 3U);
-  if (way.supply != gc::PageSupply::none) {
+  if (way.supply != gc::PageSupply::none || has(way.barriers, gc::Barriers::checked_loads)) {
     EXPECT_GT(statistics.traps, 0U);
+  }
+}
+
+TEST_P(Shadows, AreTheSame) {
+  switch (GetParam().barriers) {
+    case gc::Barriers::pages:
+      return compare<World<gc::ref>>(GetParam());
+    case gc::Barriers::checked_loads:
+      return compare<World<gc::checked_ref>>(GetParam());
+    case gc::Barriers::carded_stores:
+      return compare<World<gc::carded_ref>>(GetParam());
+    case gc::Barriers::both:
+      return compare<World<gc::instructed_ref>>(GetParam());
   }
 }
 
 std::vector<Way> ways() {
   std::vector<Way> all;
+  const auto add = [&](gc::PageSupply supply, gc::Barriers barriers) {
+    for (const unsigned threads : {1U, 2U, 4U, 8U}) all.push_back({supply, barriers, threads, 1});
+    if (supply != gc::PageSupply::none && barriers == gc::Barriers::pages)
+      all.push_back({supply, barriers, 2, 3});
+    all.push_back({supply, barriers, 1, 0, true});
+    all.push_back({supply, barriers, 3, 0, true});
+  };
   for (const auto supply : tested_supplies()) {
-    for (const unsigned threads : {1U, 2U, 4U, 8U}) all.push_back({supply, threads, 1});
-    if (supply != gc::PageSupply::none) all.push_back({supply, 2, 3});
-    all.push_back({supply, 1, 0, true});
-    all.push_back({supply, 3, 0, true});
+    add(supply, gc::Barriers::pages);
+    add(supply, gc::Barriers::carded_stores);
+  }
+  if (SANITIZED_THREADS == 0) {
+    add(gc::PageSupply::uffd_minor, gc::Barriers::checked_loads);
+    add(gc::PageSupply::none, gc::Barriers::both);
   }
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(, Shadows, testing::ValuesIn(ways()), [](const auto& which) {
-  return test_name(which.param.supply) + std::to_string(which.param.threads) +
-         (which.param.collectors > 1 ? "by" + std::to_string(which.param.collectors) : "") +
-         (which.param.deterministic ? "deterministic" : "");
-});
+std::string way_name(const testing::TestParamInfo<Way>& which) {
+  const std::array<std::string, 4> twins = {"", "checked", "carded", "instructed"};
+  const Way& way = which.param;
+  return test_name(way.supply) + twins.at(static_cast<std::size_t>(way.barriers)) +
+         std::to_string(way.threads) +
+         (way.collectors > 1 ? "by" + std::to_string(way.collectors) : "") +
+         (way.deterministic ? "deterministic" : "");
+}
+
+INSTANTIATE_TEST_SUITE_P(, Shadows, testing::ValuesIn(ways()), way_name);
 
 }  // namespace
 }  // namespace pagetrap

@@ -24,6 +24,8 @@ class array {
   static_assert(alignof(T) <= 8);
 
  public:
+  using value_type = T;
+
   array(const array&) = delete;
   array& operator=(const array&) = delete;
 
@@ -42,7 +44,8 @@ class array {
   friend class Heap;
   explicit array(std::size_t size) noexcept : size_(size) {}
   static constexpr detail::Type kType{
-      detail::is_ref<T> ? detail::Layout::references : detail::Layout::leaf, 0, nullptr, nullptr};
+      detail::is_ref<T> ? detail::Layout::references : detail::Layout::leaf, 0, nullptr, nullptr,
+      detail::barriers_of<T>};
   std::size_t size_;
 };
 

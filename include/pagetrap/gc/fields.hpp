@@ -130,7 +130,8 @@ struct ReferencesIn {
   static constexpr std::size_t value = count();
 };
 template <class T>
-struct ReferencesIn<ref<T>> {
+requires is_ref<T>
+struct ReferencesIn<T> {
   static constexpr std::size_t value = 1;
 };
 template <class T, std::size_t kCount>

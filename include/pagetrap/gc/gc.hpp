@@ -7,3 +7,4 @@
 #include <pagetrap/gc/options.hpp>
 #include <pagetrap/gc/ref.hpp>
 #include <pagetrap/gc/root.hpp>
+#include <pagetrap/gc/twin.hpp>

@@ -24,6 +24,7 @@
 #include <pagetrap/core/config.hpp>
 #include <pagetrap/core/result.hpp>
 #include <pagetrap/gc/array.hpp>
+#include <pagetrap/gc/barriers.hpp>
 #include <pagetrap/gc/object.hpp>
 #include <pagetrap/gc/options.hpp>
 #include <pagetrap/gc/ref.hpp>
@@ -166,7 +167,9 @@ class PAGETRAP_API Mutator {
  private:
   void run_blocking(void (*work)(void* self), void* self);
   Thread* thread_;
-  detail::Allocation outer_;  // of the heap that the thread was attached to before
+  // Of the heap that the thread was attached to before.
+  detail::Allocation outer_;
+  detail::BarrierState outer_barriers_;
 };
 
 }  // namespace gc

@@ -49,7 +49,7 @@ struct MemberOf<Field T::*> {
 template <class Field>
 inline constexpr bool is_listable = is_ref<Field>;
 template <class T, std::size_t kCount>
-inline constexpr bool is_listable<std::array<ref<T>, kCount>> = true;
+inline constexpr bool is_listable<std::array<T, kCount>> = is_ref<T>;
 
 /// A list of members, as gc::members() makes it.
 template <bool kChecked, class... Member>
@@ -59,6 +59,9 @@ struct Members {
   static constexpr bool checked = kChecked;
   static constexpr std::size_t references =
       (references_in<typename MemberOf<Member>::Type> + ... + 0);
+  /// Those that all members have.
+  static constexpr auto barriers = static_cast<Barriers>(
+      (static_cast<unsigned>(barriers_of<typename MemberOf<Member>::Type>) & ... & 3U));
   std::tuple<Member...> pointers;
 
   /// Whether no member is listed twice.
@@ -154,7 +157,8 @@ const Type& type_of() noexcept {
   } else {
     static const auto words = reference_words<T>();
     static const Type type{words.empty() ? Layout::leaf : Layout::fields,
-                           static_cast<std::uint32_t>(words.size()), words.data(), kDestroy};
+                           static_cast<std::uint32_t>(words.size()), words.data(), kDestroy,
+                           T::members.barriers};
     return type;
   }
 }

@@ -25,6 +25,18 @@ enum class PageSupply : std::uint8_t {
 };
 PAGETRAP_API const char* name(PageSupply supply) noexcept;
 
+/// What stands where pages do: for heaps whose references are the twins of twin.hpp, all of one
+/// kind.
+enum class Barriers : std::uint8_t {
+  pages = 0,          // nothing: gc::ref
+  checked_loads = 1,  // Baker's read barrier: nothing is closed, and nothing traps
+  carded_stores = 2,  // a card table: pages are closed and trap, but need not tell of writes
+  both = 3,           // plain memory
+};
+constexpr bool has(Barriers all, Barriers one) noexcept {
+  return (static_cast<unsigned>(all) & static_cast<unsigned>(one)) != 0;
+}
+
 /// One cycle, as Options::on_cycle hears of it.
 struct Cycle {
   std::uint32_t number = 0;
@@ -58,6 +70,9 @@ struct Options {
   /// Threads that collect beside the program. 0: cycles are driven by allocations, in the threads
   /// that allocate.
   unsigned collectors = 1;
+  /// Each that is not `pages` needs references of its own: SystemError with EINVAL when an object
+  /// without them is found.
+  Barriers barriers = Barriers::pages;
   /// Which signal stops threads. 0: the highest real-time signal that is free.
   int stop_signal = 0;
   /// Called at the end of each cycle, in the thread that ended it. May not use the heap.

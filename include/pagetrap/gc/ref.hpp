@@ -1,10 +1,12 @@
 // ref: a reference from one collected object to another. A plain pointer.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <type_traits>
 
 #include <pagetrap/core/config.hpp>
+#include <pagetrap/gc/options.hpp>
 
 namespace pagetrap {
 inline namespace v0 {
@@ -54,6 +56,12 @@ template <class T>
 inline constexpr bool is_ref = false;
 template <class T>
 inline constexpr bool is_ref<ref<T>> = true;
+
+/// The barriers of a reference's loads and stores; of an array of them.
+template <class T>
+inline constexpr Barriers barriers_of = Barriers::pages;
+template <class T, std::size_t kCount>
+inline constexpr Barriers barriers_of<std::array<T, kCount>> = barriers_of<T>;
 
 }  // namespace detail
 }  // namespace gc

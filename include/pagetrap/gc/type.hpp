@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <pagetrap/core/config.hpp>
+#include <pagetrap/gc/options.hpp>
 
 namespace pagetrap {
 inline namespace v0 {
@@ -24,6 +25,7 @@ struct Type {
   std::uint32_t field_count = 0;
   const std::uint32_t* fields = nullptr;  // in words, from the object's first byte, ascending
   void (*destroy)(void* object) noexcept = nullptr;  // null: nothing to do
+  Barriers barriers = Barriers::pages;               // of its references
 };
 
 /// The word before each object: its type's address, its size in words (header included; 0: a large

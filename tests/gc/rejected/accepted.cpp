@@ -28,8 +28,15 @@ class Closed : public gc::object<Closed> {
  public:
   static constexpr auto members = gc::unchecked_members(&Closed::next_);
 };
+struct Twin : gc::object<Twin> {
+  gc::checked_ref<Twin> next;
+  std::array<gc::checked_ref<Other>, 2> others;
+  static constexpr auto members = gc::members(&Twin::next, &Twin::others);
+};
 void use(gc::Heap& heap) {
   heap.make<Node>(heap.make<Node>(), nullptr, 3);
   heap.make<Closed>(heap.make<Closed>(nullptr));
   heap.make_array<gc::ref<Other>>(2);
+  heap.make<Twin>(heap.make<Twin>());
+  heap.make_array<gc::carded_ref<Other>>(2);
 }
