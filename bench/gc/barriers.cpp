@@ -122,6 +122,8 @@ Peer::Batch writes_in(const Effort& effort, Report& report, std::span<const doub
   auto heap = std::make_shared<WritingHeap<Side>>(old_bytes(effort));
   return [heap, &report, percents, next = std::size_t{0}, count = effort.quick ? 3 : 6]() mutable {
     const double share = percents[next++ % percents.size()] / 100;
+    // The first flips are about what the share before this one wrote.
+    report.check(heap->writes.run(2, share) >= 0, "something has been lost");
     const double elapsed = heap->writes.run(static_cast<std::size_t>(count), share);
     report.check(elapsed >= 0, "something that was stored in an old object has been lost");
     return elapsed / 1e6;

@@ -18,7 +18,7 @@ class OldWrites {
   /// `bytes` of old nodes, in the order of the row that leads to them.
   OldWrites(gc::Heap& heap, std::size_t nursery_bytes, std::size_t bytes)
       : heap_(heap),
-        batches_(nursery_bytes / (kBatch * sizeof(Temporary))),
+        batches_(nursery_bytes / (kBatch * kTemporaryBytes)),
         row_(heap, heap.make_array<Ref<Node>>(bytes / kNodeBytes)) {
     for (std::size_t i = 0; i < row_->size(); ++i) (*row_)[i] = heap.make<Node>();
     for (int i = 0; i < 3; ++i) heap.collect(false);
@@ -52,6 +52,8 @@ class OldWrites {
     std::array<std::uint64_t, 5> words{};
     static constexpr auto members = gc::members(&Node::fresh, &Node::other);
   };
+  // With their headers: a nursery is what lies between two flips.
+  static constexpr std::size_t kTemporaryBytes = 8 + sizeof(Temporary);
   static constexpr std::size_t kNodeBytes = 8 + sizeof(Node);
   static constexpr std::size_t kNodesPerPage = 4096 / kNodeBytes;
   static constexpr std::size_t kBatch = 4;
