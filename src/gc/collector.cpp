@@ -142,12 +142,12 @@ void scan_queued(HeapState& heap, Worker& worker, PageIndex queued) noexcept {
   const PageIndex count =
       (queued & ScanQueue::kWholeObject) != 0 ? heap.spaces.info(first).extent : 1;
   for (PageIndex page = first; page < first + count; ++page) {
-    // RACE a trap may keep it as a whole just now, and scans it: so does this then.
-    heap.spaces.info(page).queued.store(false, std::memory_order_seq_cst);
     if (heap.is_marked_in_place(page)) {
       scan_marked(heap, worker, page);
       continue;
     }
+    // RACE a trap may keep it as a whole just now, and scans it: so does this then.
+    heap.spaces.info(page).queued.store(false, std::memory_order_seq_cst);
     scan_page(heap, worker, page);
     open_soon(heap, worker, page);
   }

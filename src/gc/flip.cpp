@@ -39,11 +39,11 @@ class Flip {
       note_flip(heap_, lifted_);
       recall_remembered();
       queue_written();
+      if (!lifted_) close_new_large();
+      heap_.new_large.clear();
       take_allocation_pages();
       for (Thread* const thread : heap_.threads)
         for_each_word_of(*thread, [this](std::uint64_t word) { pin(word); });
-      if (!lifted_) close_new_large();
-      heap_.new_large.clear();
       scan_pinned();
       heap_.roots.for_each([this](void*& word) {
         word = reinterpret_cast<void*>(

@@ -28,7 +28,7 @@ class Marks {
     const std::uint64_t bit = bit_of(at);
     std::atomic<std::uint64_t>& word = pages_[page].marked[word_of(at)];
     if ((word.load(std::memory_order_relaxed) & bit) != 0) return false;
-    return (word.fetch_or(bit, std::memory_order_acq_rel) & bit) == 0;
+    return (word.fetch_or(bit, std::memory_order_seq_cst) & bit) == 0;
   }
   [[nodiscard]] bool is_marked(PageIndex page, std::size_t at) const noexcept PAGETRAP_SIGNAL_SAFE {
     return (pages_[page].marked[word_of(at)].load(std::memory_order_acquire) & bit_of(at)) != 0;
@@ -44,16 +44,29 @@ class Marks {
     for (const auto& word : pages_[page].scanned) any |= word.load(std::memory_order_relaxed);
     return any != 0;
   }
-  /// Calls `visit(at)` for each object that is marked, and that no earlier call has visited.
+  [[nodiscard]] bool has_unscanned(PageIndex page) const noexcept PAGETRAP_SIGNAL_SAFE {
+    const PageMarks& marks = pages_[page];
+    std::uint64_t any = 0;
+    for (std::size_t i = 0; i < kWords; ++i)
+      any |= marks.marked[i].load(std::memory_order_seq_cst) &
+             ~marks.scanned[i].load(std::memory_order_relaxed);
+    return any != 0;
+  }
+  /// Calls `visit(at)` for each object that is marked, and that no earlier call has visited. False:
+  /// there was none.
   template <class Visit>
-  void take_unscanned(PageIndex page, Visit visit) noexcept PAGETRAP_SIGNAL_SAFE {
+  bool take_unscanned(PageIndex page, Visit visit) noexcept PAGETRAP_SIGNAL_SAFE {
     PageMarks& marks = pages_[page];
+    bool found = false;
     for (std::size_t i = 0; i < kWords; ++i) {
       const std::uint64_t marked = marks.marked[i].load(std::memory_order_acquire);
+      if ((marked & ~marks.scanned[i].load(std::memory_order_relaxed)) == 0) continue;
       std::uint64_t taken = marked & ~marks.scanned[i].fetch_or(marked, std::memory_order_relaxed);
+      found = found || taken != 0;
       for (; taken != 0; taken &= taken - 1)
         visit((i * 64 + static_cast<std::size_t>(std::countr_zero(taken))) * 8);
     }
+    return found;
   }
   void clear(PageIndex page) noexcept {
     for (std::size_t i = 0; i < kWords; ++i) {

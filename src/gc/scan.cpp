@@ -54,14 +54,12 @@ void retire(HeapState& heap, std::atomic<PageIndex>& buffer) noexcept PAGETRAP_S
   if (!closed && is_old(info.kind.load(std::memory_order_relaxed))) heap.queue.push(page);
 }
 
-// RACE the page is queued again by whoever marks after the scanner has looked: it makes `queued`
-// false before it looks.
 void mark(HeapState& heap, PageIndex page, std::uintptr_t offset) noexcept PAGETRAP_SIGNAL_SAFE {
   if (!heap.marks.mark(page, (offset - Header::kBytes) % kPageBytes)) return;
   PageInfo& info = heap.spaces.info(page);
   if (info.kind.load(std::memory_order_relaxed) == PageKind::leaf) return;
-  if (info.queued.load(std::memory_order_relaxed)) return;
-  if (!info.queued.exchange(true, std::memory_order_acq_rel)) heap.queue.push(page);
+  if (info.queued.load(std::memory_order_seq_cst)) return;
+  if (!info.queued.exchange(true, std::memory_order_seq_cst)) heap.queue.push(page);
 }
 
 std::uintptr_t copy(HeapState& heap, Worker& worker, std::uintptr_t offset) noexcept
@@ -318,11 +316,20 @@ void scan_page(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRA
 void scan_marked(HeapState& heap, Worker& worker, PageIndex page) noexcept PAGETRAP_SIGNAL_SAFE {
   note_first_scan(heap, page);
   Scan scan(heap, worker);
+  PageInfo& info = heap.spaces.info(page);
   std::byte* const view = heap.spaces.view(page);
-  heap.marks.take_unscanned(page, [&](std::size_t at) {
+  const auto visit = [&](std::size_t at) {
     const Header header(Word(word_at(view + at)).load(std::memory_order_relaxed));
     scan.object(view + at, header.type(), header.size_bytes());
-  });
+  };
+  // What its own objects mark in the page is scanned at once. RACE others mark too: who marks after
+  // the last look finds `queued` false, and queues the page.
+  do {
+    while (heap.marks.take_unscanned(page, visit)) {
+    }
+    info.queued.store(false, std::memory_order_seq_cst);
+  } while (heap.marks.has_unscanned(page) &&
+           !info.queued.exchange(true, std::memory_order_seq_cst));
   if (scan.found_young()) remember(heap, page);
   count_page(worker);
 }
