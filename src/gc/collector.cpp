@@ -37,6 +37,12 @@ void open_run(HeapState& heap, PageIndex first, PageIndex count, Opened how) noe
 
 namespace {
 
+// RACE a buffer that its owner has just taken may be closed before anything is copied to it: then
+// nothing ever is, and there may be no memory that could be opened.
+bool is_empty(const HeapState& heap, PageIndex page) noexcept {
+  return (heap.spaces.info(page).fill.load(std::memory_order_acquire) & ~PageInfo::kClosed) == 0;
+}
+
 // Pages that the last cycle left, and this one has neither moved nor opened, nor to scan already.
 // Clean ones may be opened as they are.
 bool is_left(const HeapState& heap, PageIndex page) noexcept {
@@ -45,7 +51,7 @@ bool is_left(const HeapState& heap, PageIndex page) noexcept {
   const PageKind kind = head.kind.load(std::memory_order_acquire);
   if (!is_old(kind) && kind != PageKind::large) return false;
   const PageInfo& info = heap.spaces.info(page);
-  return head.epoch.load(std::memory_order_acquire) < cycle_of(heap) &&
+  return head.epoch.load(std::memory_order_acquire) < cycle_of(heap) && !is_empty(heap, page) &&
          info.opened.load(std::memory_order_relaxed) != cycle_of(heap) &&
          info.due.load(std::memory_order_relaxed) != cycle_of(heap);
 }
@@ -129,6 +135,7 @@ void flush_opening(HeapState& heap, Worker& worker) noexcept {
 }
 
 void open_soon(HeapState& heap, Worker& worker, PageIndex page) noexcept {
+  if (is_empty(heap, page)) return;
   if (heap.spaces.info(page).opened.load(std::memory_order_relaxed) == cycle_of(heap)) return;
   if (worker.opening.end != page || worker.opening.size() == kTogether) {
     flush_opening(heap, worker);
@@ -258,7 +265,7 @@ void open_refused(HeapState& heap) noexcept {
     for (PageIndex page = begin; page < end; ++page) {
       const PageInfo& head = heap.spaces.info(first_page_of(heap, page));
       const PageInfo& info = heap.spaces.info(page);
-      if (head.kind.load() == PageKind::free || !was_closed(heap, page) ||
+      if (head.kind.load() == PageKind::free || is_empty(heap, page) || !was_closed(heap, page) ||
           info.opened.load() == cycle_of(heap) || heap.is_from_space(first_page_of(heap, page)))
         continue;
       insist("a page of the old space cannot be opened",

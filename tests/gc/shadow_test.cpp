@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds() {
   const char* const asked = std::getenv("PAGETRAP_GC_SECONDS");
-  return asked != nullptr ? std::atof(asked) : 1.0;
+  return asked != nullptr ? std::atof(asked) : 0.5;
 }
 
 std::uint64_t seed() {
