@@ -176,15 +176,16 @@ void drain(HeapState& heap) noexcept {
 
 bool has_work(HeapState& heap) noexcept {
   bool found = !heap.queue.empty();
-  heap.for_each_worker([&](const Worker& worker) { found |= has_open_buffer(heap, worker); });
+  heap.for_each_worker(
+      [&](const Worker& worker) { found |= open_buffer_of(heap, worker) != kNoPage; });
   return found;
 }
 
 // Buffers of threads that had a trap, and of collectors, are scanned where they are.
 void scan_buffers(HeapState& heap) noexcept {
   heap.for_each_worker([&](const Worker& worker) {
-    const PageIndex page = worker.buffer.load(std::memory_order_acquire);
-    if (!has_open_buffer(heap, worker)) return;
+    const PageIndex page = open_buffer_of(heap, worker);
+    if (page == kNoPage) return;
     scan_page(heap, heap.collector.worker, page);
     open_soon(heap, heap.collector.worker, page);
   });

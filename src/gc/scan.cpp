@@ -371,10 +371,12 @@ void retire_buffers(HeapState& heap, Worker& worker) noexcept PAGETRAP_SIGNAL_SA
   retire(heap, worker.leaf_buffer);
 }
 
-bool has_open_buffer(const HeapState& heap, const Worker& worker) noexcept {
+// RACE a trap may take another one at any time: it is looked at once.
+PageIndex open_buffer_of(const HeapState& heap, const Worker& worker) noexcept {
   const PageIndex page = worker.buffer.load(std::memory_order_acquire);
-  return page != kNoPage &&
-         (heap.spaces.info(page).fill.load(std::memory_order_acquire) & kClosed) == 0;
+  const bool open = page != kNoPage &&
+                    (heap.spaces.info(page).fill.load(std::memory_order_acquire) & kClosed) == 0;
+  return open ? page : kNoPage;
 }
 
 }  // namespace gc

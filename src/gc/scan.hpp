@@ -51,8 +51,8 @@ bool scan_own_buffer(HeapState& heap, Worker& worker) noexcept PAGETRAP_SIGNAL_S
 /// Lets go of the worker's buffers: what is in them is queued.
 void retire_buffers(HeapState& heap, Worker& worker) noexcept PAGETRAP_SIGNAL_SAFE;
 
-/// Whether the worker has a buffer that somebody has yet to scan.
-bool has_open_buffer(const HeapState& heap, const Worker& worker) noexcept;
+/// The worker's buffer, if somebody has yet to scan it; kNoPage.
+PageIndex open_buffer_of(const HeapState& heap, const Worker& worker) noexcept;
 
 }  // namespace gc
 }  // namespace v0
