@@ -13,6 +13,7 @@
 
 #include "gc/outcome.hpp"
 #include "gc/page.hpp"
+#include "gc/zeroed.hpp"
 #include "sys/mapping.hpp"
 
 namespace pagetrap {
@@ -32,11 +33,7 @@ class Cards {
 
   Outcome create(const std::byte* heap, std::size_t size_bytes) {
     for (sys::Mapping& table : tables_) {
-      sys::Mapping::Request request;
-      request.size_bytes = bytes(pages_for(size_bytes / kBytes));
-      request.prot = PROT_READ | PROT_WRITE;
-      request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-      auto memory = sys::Mapping::create(request);
+      auto memory = zeroed_memory(size_bytes / kBytes);
       if (!memory) return memory.error();
       table = std::move(*memory);
     }

@@ -1,17 +1,13 @@
 #include "gc/marks.hpp"
 
-#include <sys/mman.h>
+#include "gc/zeroed.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
 namespace gc {
 
 Outcome Marks::create(std::size_t pages) {
-  sys::Mapping::Request request;
-  request.size_bytes = bytes(pages_for(pages * sizeof(PageMarks)));
-  request.prot = PROT_READ | PROT_WRITE;
-  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  auto memory = sys::Mapping::create(request);
+  auto memory = zeroed_memory(pages * sizeof(PageMarks));
   if (!memory) return memory.error();
   memory_ = std::move(*memory);
   sys::name_mapping(memory_.range(), "pagetrap:gc-marks");

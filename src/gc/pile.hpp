@@ -12,6 +12,7 @@
 #include <pagetrap/core/result.hpp>
 
 #include "gc/outcome.hpp"
+#include "gc/zeroed.hpp"
 #include "sys/mapping.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -25,11 +26,7 @@ class Pile {
  public:
   /// Room for `capacity`; pages are taken as they are used.
   Outcome create(std::size_t capacity) {
-    sys::Mapping::Request request;
-    request.size_bytes = bytes(pages_for(capacity * sizeof(T)));
-    request.prot = PROT_READ | PROT_WRITE;
-    request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    auto memory = sys::Mapping::create(request);
+    auto memory = zeroed_memory(capacity * sizeof(T));
     if (!memory) return memory.error();
     memory_ = std::move(*memory);
     items_ = reinterpret_cast<T*>(memory_.data());

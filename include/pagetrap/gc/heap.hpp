@@ -81,9 +81,8 @@ PAGETRAP_API void will_destroy(HeapState* heap, void* object);
 /// root. Two plain pointers to one object are always equal.
 ///
 /// Threads  make and make_array: attached threads. The rest: any.
-/// fork()   waits for the cycle under way. With PageSupply::uffd_copy (or none) the child has a
-/// copy
-///          of the heap, for the thread that forked; other attached threads must be in
+/// fork()   waits for the cycle under way. With PageSupply::uffd_copy (or none) the child has the
+///          heap as well, for the thread that forked; other attached threads must be in
 ///          Mutator::blocking() meanwhile. Otherwise the child has none, and make() and collect()
 ///          throw SystemError (EOWNERDEAD) there. Not in a destructor or Options::on_cycle.
 class PAGETRAP_API Heap {

@@ -12,6 +12,8 @@
 #include <pagetrap/vm/region.hpp>
 
 #include "gc/supplier.hpp"
+#include "gc/supplies/written_pages.hpp"
+#include "gc/zeroed.hpp"
 #include "sys/mapping.hpp"
 
 namespace pagetrap {
@@ -23,11 +25,7 @@ namespace {
 class PageBits {
  public:
   Outcome create(Pages pages) {
-    sys::Mapping::Request request;
-    request.size_bytes = bytes(pages_for(pages.count() / 8 + 8));
-    request.prot = PROT_READ | PROT_WRITE;
-    request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    auto memory = sys::Mapping::create(request);
+    auto memory = zeroed_memory(pages.count() / 8 + 8);
     if (!memory) return memory.error();
     memory_ = std::move(*memory);
     return kDone;
@@ -90,19 +88,8 @@ class Mprotect final : public PageSupplier {
   }
   Result<std::size_t> written(PageRange part, std::span<PageRange> out) noexcept override {
     PageBits& before = written_[1 - now_.load(std::memory_order_acquire)];
-    std::size_t count = 0;
     const std::size_t first = index_of(part.base);
-    for (std::size_t i = 0; i < part.length.count(); ++i) {
-      if (!before.has(first + i)) continue;
-      std::byte* const page = part.base + bytes(Pages{i});
-      if (count > 0 && out[count - 1].end() == page) {
-        out[count - 1].length = Pages{out[count - 1].length.count() + 1};
-      } else {
-        if (count == out.size()) return Error{"gc", ENOBUFS, part, "more runs than room"};
-        out[count++] = {page, Pages{1}};
-      }
-    }
-    return count;
+    return runs_where(part, out, [&](std::size_t i) { return before.has(first + i); });
   }
   Outcome close(PageRange pages) noexcept override {
     return outcome_of(region_.protect(pages, Access::none));

@@ -7,7 +7,9 @@
 #include <cerrno>
 
 #include "gc/supplier.hpp"
+#include "gc/supplies/written_pages.hpp"
 #include "gc/twin.hpp"
+#include "gc/zeroed.hpp"
 #include "sys/mapping.hpp"
 #include "sys/signal_safe_calls.hpp"
 
@@ -27,11 +29,7 @@ class TwinSupplier final : public PageSupplier {
 
   Outcome begin() {
     if (!checked_ || plain_) return kDone;
-    sys::Mapping::Request request;
-    request.size_bytes = bytes(pages_for(range().length.count()));
-    request.prot = PROT_READ | PROT_WRITE;
-    request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    auto memory = sys::Mapping::create(request);
+    auto memory = zeroed_memory(range().length.count());
     if (!memory) return memory.error();
     opened_ = std::move(*memory);
     return kDone;
@@ -129,19 +127,9 @@ class TwinSupplier final : public PageSupplier {
 
   template <class Marks>
   Result<std::size_t> marked(PageRange part, std::span<PageRange> out, Marks marks) noexcept {
-    std::size_t count = 0;
     const std::size_t first = index_of(part.base);
-    for (std::size_t i = 0; i < part.length.count(); ++i) {
-      if (marks(static_cast<PageIndex>(first + i)) == 0) continue;
-      std::byte* const page = part.base + bytes(Pages{i});
-      if (count > 0 && out[count - 1].end() == page) {
-        out[count - 1].length = Pages{out[count - 1].length.count() + 1};
-      } else {
-        if (count == out.size()) return Error{"gc", ENOBUFS, part, "more runs than room"};
-        out[count++] = {page, Pages{1}};
-      }
-    }
-    return count;
+    return runs_where(part, out,
+                      [&](std::size_t i) { return marks(static_cast<PageIndex>(first + i)) != 0; });
   }
 
   // The range begins where the heap does.

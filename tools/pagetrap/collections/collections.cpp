@@ -20,18 +20,6 @@ namespace {
 
 constexpr const char* kAllKinds = "fault,flip,pause,close,scan,open,pin,stall,cycle";
 
-/// File names may have what would control a terminal: it is shown as \xNN.
-std::string shown(const std::string& name) {
-  std::string text;
-  for (const char letter : name) {
-    const auto byte = static_cast<unsigned char>(letter);
-    char hex[8];
-    std::snprintf(hex, sizeof hex, "\\x%02x", byte);
-    text += byte >= ' ' && byte < 0x7f && byte != '\\' ? std::string(1, letter) : hex;
-  }
-  return text;
-}
-
 int exit_code(const Error& error) {
   return error.number == EBADMSG || error.number == ENODATA ? kFailed
          : error.number == EINVAL                           ? kUsage

@@ -27,18 +27,6 @@ std::string hexadecimal(std::uint64_t number) {
   return text;
 }
 
-/// Names are whatever a program wrote: what would control a terminal is shown as \xNN.
-std::string shown(const std::string& name) {
-  std::string text;
-  for (const char letter : name) {
-    const auto byte = static_cast<unsigned char>(letter);
-    char hex[8];
-    std::snprintf(hex, sizeof hex, "\\x%02x", byte);
-    text += byte >= ' ' && byte < 0x7f && byte != '\\' ? std::string(1, letter) : hex;
-  }
-  return text;
-}
-
 std::string size_of(std::uint64_t bytes) { return size_text(static_cast<double>(bytes)); }
 
 int exit_code(const Error& error) {

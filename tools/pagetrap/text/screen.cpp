@@ -126,6 +126,17 @@ void Table::print_row(const std::vector<Cell>& row, const std::vector<std::size_
   std::printf("%s\n", line.c_str());
 }
 
+std::string shown(const std::string& name) {
+  std::string text;
+  for (const char letter : name) {
+    const auto byte = static_cast<unsigned char>(letter);
+    char hex[8];
+    std::snprintf(hex, sizeof hex, "\\x%02x", byte);
+    text += byte >= ' ' && byte < 0x7f && byte != '\\' ? std::string(1, letter) : hex;
+  }
+  return text;
+}
+
 std::string duration_text(double nanoseconds) {
   if (!std::isfinite(nanoseconds)) return "-";
   struct Unit {

@@ -16,6 +16,9 @@ enum class Style { plain, bold, good, bad, faint };
 /// `text` in `style`: escape sequences on a terminal, nothing otherwise or with NO_COLOR set.
 std::string styled(std::string_view text, Style style);
 
+/// Names are whatever a program wrote: what would control a terminal is shown as \xNN.
+std::string shown(const std::string& name);
+
 void print_heading(std::string_view text);
 
 /// Wrapped at kScreenWidth; the first line begins after `indent` spaces, the others after `hang`.
