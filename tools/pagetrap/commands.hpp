@@ -97,8 +97,35 @@ struct GuardRequest {
   bool symbols = true;
 };
 
+struct CheckpointRequest {
+  int process = 0;          // checkpoint: of this one
+  std::string directory;    // where images go; empty: no checkpoints (run), where they are (restart)
+  std::string every;        // as "60s"; empty: when it is asked for
+  std::string keep;         // a number
+  std::string full_every;   // a number
+  std::string compression;  // none, lz4, zstd
+  bool full = false;
+  bool json = false;
+};
+/// Defined in process/ or, without the room checkpoint, in process/absent.cpp; CMake chooses.
+int checkpoint_process(const CheckpointRequest& request);
+
+struct RestartRequest {
+  std::string path;  // an image, or a directory of some
+  std::string at;    // a time; empty: the newest
+  std::string mode;  // eager, mapped, lazy; empty: what is best
+  std::string report;
+  CheckpointRequest saving;  // what is empty is as it was
+  bool no_checkpoints = false;
+  bool any_files = false;
+  bool verbose = false;
+};
+/// The exit code of the process that goes on.
+int restart(const RestartRequest& request);
+
 struct RunRequest {
   GuardRequest guard;
+  CheckpointRequest checkpoint;
   std::string memory;                  // as "64M" or "1G=total"
   std::string delivery = "auto";       // auto, threads, signals
   std::string report;                  // at exit: a file, or -; empty: none

@@ -28,7 +28,8 @@ std::string explain_mistake(const CLI::App* app, const CLI::Error& error, const 
     text += error.what();
   }
   return text +
-         "\nCommands: doctor, tour, bench, run, image, store, collections, symbols, version. "
+         "\nCommands: doctor, tour, bench, run, checkpoint, restart, image, store, collections, "
+         "symbols, version. "
          "`pagetrap COMMAND "
          "--help` "
          "tells "
@@ -126,6 +127,14 @@ CLI::App* add_collections_command(CLI::App& app, CollectionsRequest& request) {
   return command;
 }
 
+void add_saving_options(CLI::App* command, CheckpointRequest& request) {
+  command->add_option("--keep", request.keep, "So many images that can be restarted (2)");
+  command->add_option("--full-every", request.full_every,
+                      "One image in so many is whole; the others have what changed since (16)");
+  command->add_option("--compression", request.compression, "Of images: none, lz4, zstd (none)")
+      ->check(CLI::IsMember({"none", "lz4", "zstd"}));
+}
+
 CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
   CLI::App* const command =
       app.add_subcommand("run", "Run an unmodified program, with a power that it does not know of");
@@ -188,8 +197,60 @@ CLI::App* add_run_command(CLI::App& app, RunRequest& request) {
       ->add_option("--guard-mechanism", guard.mechanism,
                    "How pages are made to fault: userfaultfd, markers, mprotect, best")
       ->check(CLI::IsMember({"best", "userfaultfd", "markers", "mprotect"}));
+  command->add_option("--checkpoint", request.checkpoint.directory,
+                      "Save it to images in this directory, as it runs: when `pagetrap checkpoint` "
+                      "asks for it, and");
+  command->add_option("--every", request.checkpoint.every, "... every so often, as 60s, 10m");
+  add_saving_options(command, request.checkpoint);
   command->add_option("PROGRAM", request.program, "The program and its arguments, after --");
   command->positionals_at_end();
+  return command;
+}
+
+CLI::App* add_checkpoint_command(CLI::App& app, CheckpointRequest& request) {
+  CLI::App* const command =
+      app.add_subcommand("checkpoint", "Save a running process, which goes on");
+  command->add_option("PID", request.process, "Run by `pagetrap run --checkpoint`, or restarted")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--into", request.directory,
+                      "Of any process that may be traced: an image in this directory");
+  command->add_flag("--full", request.full, "Not an increment, whatever there is");
+  command->add_flag("--json", request.json, "Print statistics, schema pagetrap-checkpoint/1");
+  add_saving_options(command, request);
+  command->footer(
+      "Exit codes: 0 done; 2 wrong usage; 3 refused, with a line that names each object that "
+      "stands "
+      "in the way:\nthe process goes on as if nothing had been.");
+  return command;
+}
+
+CLI::App* add_restart_command(CLI::App& app, RestartRequest& request) {
+  CLI::App* const command =
+      app.add_subcommand("restart", "A process goes on where its image was taken");
+  command->add_option("IMAGE", request.path, "An image, or a directory: the newest good one in it")
+      ->required();
+  command->add_option("--at", request.at,
+                      "The newest image that is as old as that: \"2026-11-30 12:00:00\", @SECONDS");
+  command
+      ->add_option("--mode", request.mode,
+                   "eager: all of it is read first; mapped: the kernel brings pages from the image "
+                   "file; lazy: this command brings pages when they are touched (default: the best "
+                   "there is)")
+      ->check(CLI::IsMember({"eager", "mapped", "lazy"}));
+  command->add_option("--checkpoint", request.saving.directory,
+                      "Go on to save it, in this directory (default: where the image is)");
+  command->add_option("--every", request.saving.every, "... every so often (default: as it was)");
+  add_saving_options(command, request.saving);
+  command->add_option("--report", request.report,
+                      "Append a JSON line for each checkpoint to this file; - is standard error");
+  command->add_flag("--no-checkpoints", request.no_checkpoints, "Do not save it again");
+  command->add_flag("--any-files", request.any_files,
+                    "Whatever has become of the files that it had open or mapped");
+  command->add_flag("--verbose", request.verbose, "Tell how long it took");
+  command->footer(
+      "Exit codes: those of the process; 2 wrong usage; 3 it cannot go on here, with a line that "
+      "names each reason.");
   return command;
 }
 
@@ -232,6 +293,11 @@ int parse_and_run(int argc, char** argv) {
   RunRequest run_request;
   const CLI::App* const run_command = add_run_command(app, run_request);
 
+  CheckpointRequest checkpoint_request;
+  const CLI::App* const checkpoint_command = add_checkpoint_command(app, checkpoint_request);
+  RestartRequest restart_request;
+  const CLI::App* const restart_command = add_restart_command(app, restart_request);
+
   ImageRequest image_request;
   const ImageCommands image_commands = add_image_commands(app, image_request);
 
@@ -258,6 +324,8 @@ int parse_and_run(int argc, char** argv) {
   if (tour_command->parsed()) return tour(tour_options);
   if (bench_command->parsed()) return bench(bench_request);
   if (run_command->parsed()) return run(run_request);
+  if (checkpoint_command->parsed()) return checkpoint_process(checkpoint_request);
+  if (restart_command->parsed()) return restart(restart_request);
   image_request.has_region = image_commands.extract->count("--region") != 0;
   if (image_commands.inspect->parsed()) return image_inspect(image_request);
   if (image_commands.verify->parsed()) return image_verify(image_request);

@@ -28,4 +28,6 @@ int become(const RunRequest& request, const std::string& shim);
 namespace pagetrap::tool {
 int run_memory(const RunRequest& request);
 int run_guard(const RunRequest& request);
+/// Defined in process/ or, without the room checkpoint, in process/absent.cpp; CMake chooses.
+int run_checkpoint(const RunRequest& request);
 }  // namespace pagetrap::tool

@@ -1,0 +1,26 @@
+// The vdso and what belongs to it: code and data that the kernel maps into every process.
+#pragma once
+
+#include "checkpoint/process/calls.hpp"
+#include "checkpoint/process/ranges.hpp"
+#include "checkpoint/process/record.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace checkpoint {
+namespace process {
+
+/// Calls that move them from `from` to `place`, piece by piece.
+void move_kernel_pages(const Run& from, std::uint64_t place, CallList& list);
+
+/// Calls that move them from `place`, where those at `from` were moved, to where the process has
+/// them. Precondition: kernel_pages_fit().
+void place_kernel_pages(const Record& record, const Run& from, std::uint64_t place, CallList& list);
+
+/// Whether this kernel's are as the image's: pieces, sizes, and the addresses of functions.
+bool kernel_pages_fit(const Record& record);
+
+}  // namespace process
+}  // namespace checkpoint
+}  // namespace v0
+}  // namespace pagetrap

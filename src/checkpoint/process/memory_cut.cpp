@@ -1,0 +1,159 @@
+#include "checkpoint/process/memory_cut.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include <pagetrap/core/units.hpp>
+
+#include "checkpoint/process/proc_files.hpp"
+#include "checkpoint/process/tracee.hpp"
+#include "sys/fd.hpp"
+#include "sys/pagemap.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace checkpoint {
+namespace process {
+namespace {
+
+// SOURCE Documentation/admin-guide/mm/pagemap.rst
+constexpr std::uint64_t kThere = std::uint64_t{3} << 62;  // present or swapped
+constexpr std::uint64_t kOfFile = std::uint64_t{1} << 61;
+
+// Of a private mapping of a file: what was written to.
+Result<Done> pages_not_of_file(int pagemap, const Run& range, Runs& out) {
+  std::array<std::uint64_t, 4096> entries;
+  for (std::uint64_t at = range.start; at < range.end;) {
+    const std::uint64_t count =
+        std::min<std::uint64_t>(entries.size(), (range.end - at) >> page_shift());
+    const ssize_t got = ::pread(pagemap, entries.data(), count * sizeof entries[0],
+                                static_cast<off_t>((at >> page_shift()) * sizeof entries[0]));
+    if (got <= 0) return Error{"read /proc/PID/pagemap", got < 0 ? errno : EIO};
+    const auto read = static_cast<std::uint64_t>(got) / sizeof entries[0];
+    for (std::uint64_t i = 0; i < read; ++i) {
+      if ((entries[i] & kThere) == 0 || (entries[i] & kOfFile) != 0) continue;
+      const std::uint64_t page = at + (i << page_shift());
+      if (!out.empty() && out.back().end == page) {
+        out.back().end += page_size();
+      } else {
+        out.push_back({page, page + page_size()});
+      }
+    }
+    at += read << page_shift();
+  }
+  return Done{};
+}
+
+bool is_private(const Mapping& mapping) {
+  return mapping.kind == MappingKind::anonymous || mapping.kind == MappingKind::stack ||
+         mapping.kind == MappingKind::file || mapping.kind == MappingKind::file_contents;
+}
+
+}  // namespace
+
+Runs private_runs(const std::vector<Mapping>& mappings) {
+  Runs runs;
+  for (const Mapping& mapping : mappings)
+    if (is_private(mapping)) runs.push_back({mapping.start, mapping.end});
+  return tidy(std::move(runs));
+}
+
+Runs file_runs(const std::vector<Mapping>& mappings) {
+  Runs runs;
+  for (const Mapping& mapping : mappings)
+    if (mapping.kind == MappingKind::file) runs.push_back({mapping.start, mapping.end});
+  return tidy(std::move(runs));
+}
+
+Result<Runs> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& within) {
+  const sys::Descriptor pagemap(
+      ::open(proc_path(process, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!pagemap.valid()) return Error{"open /proc/PID/pagemap", errno};
+  Runs found;
+  for (const Mapping& mapping : mappings) {
+    if (!is_private(mapping)) continue;
+    for (const Run& range : intersect({{mapping.start, mapping.end}}, within)) {
+      if (mapping.kind == MappingKind::file_contents) {
+        found.push_back(range);
+      } else if (mapping.kind == MappingKind::file) {
+        if (auto read = pages_not_of_file(pagemap.get(), range, found); !read) return read.error();
+      } else {
+        std::vector<PageRange> present;
+        const PageRange pages{reinterpret_cast<std::byte*>(range.start),
+                              pages_for(range.end - range.start)};
+        if (auto read = sys::scan_present(pagemap.get(), pages, present); !read)
+          return read.error();
+        for (const PageRange& run : present)
+          found.push_back({reinterpret_cast<std::uint64_t>(run.base),
+                           reinterpret_cast<std::uint64_t>(run.end())});
+      }
+    }
+  }
+  return tidy(std::move(found));
+}
+
+Result<Done> read_any_memory(pid_t process, std::uint64_t address, std::span<std::byte> out) {
+  const auto fast = read_memory(process, address, out);
+  if (fast || fast.error().number != EFAULT) return fast;
+  // Memory that the process itself may not read.
+  const sys::Descriptor memory(::open(proc_path(process, "mem").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!memory.valid()) return Error{"open /proc/PID/mem", errno};
+  while (!out.empty()) {
+    const ssize_t got = ::pread(memory.get(), out.data(), out.size(), static_cast<off_t>(address));
+    if (got < 0 && errno == EIO) {
+      // Beyond the end of a file that is mapped: there is nothing that could be saved.
+      std::memset(out.data(), 0, std::min(out.size(), page_size()));
+      const std::size_t page = std::min(out.size(), page_size());
+      out = out.subspan(page);
+      address += page;
+      continue;
+    }
+    if (got <= 0) return Error{"read /proc/PID/mem", got < 0 ? errno : ESRCH};
+    out = out.subspan(static_cast<std::size_t>(got));
+    address += static_cast<std::uint64_t>(got);
+  }
+  return Done{};
+}
+
+Result<Done> CopiedPages::add(pid_t process, const Runs& runs) try {
+  for (const Run& run : runs) {
+    std::vector<std::byte> bytes(run.end - run.start);
+    if (auto read = read_any_memory(process, run.start, bytes); !read) return read;
+    const auto after =
+        std::upper_bound(runs_.begin(), runs_.end(), run,
+                         [](const Run& a, const Run& b) { return a.start < b.start; });
+    bytes_.insert(bytes_.begin() + (after - runs_.begin()), std::move(bytes));
+    runs_.insert(after, run);
+  }
+  return Done{};
+} catch (const std::bad_alloc&) {
+  return Error{"a cut", ENOMEM, {}, "no memory for pages of the process"};
+}
+
+bool CopiedPages::read(std::uint64_t start, std::span<std::byte> out) const {
+  const auto after =
+      std::upper_bound(runs_.begin(), runs_.end(), start,
+                       [](std::uint64_t address, const Run& run) { return address < run.start; });
+  if (after == runs_.begin()) return false;
+  const auto index = static_cast<std::size_t>(after - runs_.begin()) - 1;
+  if (start + out.size() > runs_[index].end) return false;
+  std::memcpy(out.data(), bytes_[index].data() + (start - runs_[index].start), out.size());
+  return true;
+}
+
+Result<Done> MemoryCut::read(std::uint64_t start, std::span<std::byte> out) const {
+  if (copied.read(start, out)) return Done{};
+  if (copy == 0) return Error{"a cut", EINVAL, {}, "a page is missing in it"};
+  return read_any_memory(copy, start, out);
+}
+
+}  // namespace process
+}  // namespace checkpoint
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,60 @@
+// MemoryCut: the private memory of a process at one instant, and which pages of it an image needs.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <pagetrap/core/result.hpp>
+
+#include "checkpoint/process/ranges.hpp"
+#include "checkpoint/process/record.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace checkpoint {
+namespace process {
+
+/// Pages with contents that the process has of its own, and no file has: of mappings, and there
+/// only of `within`. By the page map: contents of mappings whose file is gone are all its own.
+Result<Runs> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& within);
+
+/// Mappings with private contents, as runs.
+Runs private_runs(const std::vector<Mapping>& mappings);
+/// Of these, those of files that are there.
+Runs file_runs(const std::vector<Mapping>& mappings);
+
+/// Pages that were read while the process stood still.
+class CopiedPages {
+ public:
+  /// Errors  ENOMEM; those of process_vm_readv(2) and /proc/PID/mem.
+  Result<Done> add(pid_t process, const Runs& runs);
+  [[nodiscard]] const Runs& runs() const noexcept { return runs_; }
+  /// Bytes of [start, start + out.size()), if that is here, as a part of one run.
+  [[nodiscard]] bool read(std::uint64_t start, std::span<std::byte> out) const;
+
+ private:
+  Runs runs_;
+  std::vector<std::vector<std::byte>> bytes_;  // by run
+};
+
+struct MemoryCut {
+  pid_t copy = 0;      // a frozen one; 0: all is in `copied`
+  CopiedPages copied;  // what a fork does not take along, or all
+  Runs wanted;         // to be saved
+  Runs zero;           // that the parents have, and that are zero now
+
+  /// Errors  ESRCH: the copy is gone.
+  Result<Done> read(std::uint64_t start, std::span<std::byte> out) const;
+};
+
+/// Memory of any protection.
+Result<Done> read_any_memory(pid_t process, std::uint64_t address, std::span<std::byte> out);
+
+}  // namespace process
+}  // namespace checkpoint
+}  // namespace v0
+}  // namespace pagetrap

@@ -1,0 +1,363 @@
+// ProcessSaver: one checkpoint after the other.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <optional>
+#include <random>
+
+#include <pagetrap/checkpoint/process.hpp>
+
+#include "checkpoint/generations.hpp"
+#include "checkpoint/process/census.hpp"
+#include "checkpoint/process/file_pages.hpp"
+#include "checkpoint/process/inside.hpp"
+#include "checkpoint/process/memory_cut.hpp"
+#include "checkpoint/process/save_image.hpp"
+#include "checkpoint/process/tracking.hpp"
+#include "checkpoint/process/waits.hpp"
+#include "sys/signal_safe_calls.hpp"
+
+namespace pagetrap {
+inline namespace v0 {
+namespace checkpoint {
+
+using namespace process;
+
+namespace {
+
+// What a stop costs: a page copied, or a fork of all the pages that there are. Measured; both are
+// only compared with each other.
+constexpr double kCopyNs = 500;
+constexpr double kForkNs = 200'000;
+constexpr double kForkPageNs = 100;
+constexpr std::uint64_t kMostCopied = std::uint64_t{64} << 20;
+
+double since_us(std::uint64_t start) {
+  return static_cast<double>(sys::monotonic_nanoseconds() - start) / 1e3;
+}
+
+ImageId random_id() {
+  std::random_device source;
+  ImageId id{};
+  do {
+    for (std::uint8_t& byte : id) byte = static_cast<std::uint8_t>(source());
+  } while (id == ImageId{});
+  return id;
+}
+
+std::int64_t nanoseconds_since_1970() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+/// A frozen copy, which ends when nobody needs it any more.
+class FrozenCopy {
+ public:
+  explicit FrozenCopy(pid_t id) noexcept : id_(id) {}
+  FrozenCopy(const FrozenCopy&) = delete;
+  FrozenCopy& operator=(const FrozenCopy&) = delete;
+  ~FrozenCopy() {
+    if (id_ == 0) return;
+    ::kill(id_, SIGKILL);
+    // Its parent is the process's: if that is not us, it is for somebody else to wait.
+    while (::waitpid(id_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+
+ private:
+  pid_t id_;
+};
+
+}  // namespace
+
+struct ProcessSaver::State {
+  pid_t process = 0;
+  ProcessSaverOptions options;
+  sys::Descriptor pidfd;
+  std::vector<std::string> refusals;
+  Area area;
+  std::optional<Tracking> tracking;
+  bool tracking_was_tried = false;
+  Waits waits;
+  FilePages file_pages;
+  Runs saved;  // pages that the chain of the last image has, where it has not zeroes
+  ImageId last{};
+  std::string last_path;
+  std::uint64_t generation = 0;
+  unsigned since_full = 0;
+
+  Result<ProcessStatistics> checkpoint(const SaveOptions& save);
+  Result<Done> prepare(ProcessStatistics& statistics);
+  bool area_is_there(const std::vector<MapLine>& lines) const;
+  struct Taken {
+    Record record;
+    ObjectContents contents;
+    MemoryCut memory;
+  };
+  Result<Done> cut(StoppedProcess& stopped, const AllMappingFlags& flags, bool full, Taken& taken,
+                   ProcessStatistics& statistics);
+  Result<Done> cut_memory(StoppedProcess& stopped, const std::vector<MapLine>& lines, bool full,
+                          Taken& taken, ProcessStatistics& statistics);
+  Result<Done> choose_pages(bool full, Taken& taken, Runs present, const Runs& changed);
+};
+
+// exec(2) takes everything with it that was put into the process.
+bool ProcessSaver::State::area_is_there(const std::vector<MapLine>& lines) const {
+  return area.valid() && std::any_of(lines.begin(), lines.end(), [&](const MapLine& line) {
+           return line.start == area.base() && line.end == area.base() + Area::kCodeBytes &&
+                  line.protection == (PROT_READ | PROT_EXEC) && line.inode == 0;
+         });
+}
+
+// Ahead of the cut, while the process runs; but for the first time, which needs a stop of its own.
+Result<Done> ProcessSaver::State::prepare(ProcessStatistics& statistics) {
+  const std::uint64_t started = sys::monotonic_nanoseconds();
+  auto text = read_whole(proc_path(process, "maps"));
+  if (!text) return Error{"a checkpoint of a process", ESRCH};
+  const std::vector<MapLine> lines = parse_maps(*text);
+  if (lines.empty()) return Error{"a checkpoint of a process", ESRCH};
+  if (!area_is_there(lines)) {
+    area = {};
+    tracking.reset();
+    tracking_was_tried = false;
+    last = {};
+  }
+  if (!tracking_was_tried) {
+    std::string culprit;
+    auto stopped = StoppedProcess::stop(process, options.patience, culprit);
+    if (!stopped) {
+      if (!culprit.empty()) refusals.push_back(culprit);
+      return stopped.error();
+    }
+    for (Tracee& tracee : stopped->threads()) waits.restart(process, tracee);
+    if (!area.valid()) {
+      auto mapped = Area::map_in(*stopped);
+      if (!mapped) return mapped.error();
+      area = *mapped;
+    }
+    tracking_was_tried = true;
+    if (auto opened = userfaultfd_of(*stopped, area, pidfd.get()); opened) {
+      // An older kernel, or a filter: all images are full ones then.
+      if (auto begun = Tracking::begin(process, std::move(*opened)); begun)
+        tracking.emplace(std::move(*begun));
+    }
+  }
+  if (tracking)
+    if (auto looked = tracking->look_ahead(lines); !looked) return looked;
+  statistics.protecting_us = since_us(started);
+  return Done{};
+}
+
+Result<Done> ProcessSaver::State::choose_pages(bool full, Taken& taken, Runs present,
+                                               const Runs& changed) {
+  for (Mapping& mapping : taken.record.mappings)
+    if (mapping.kind == MappingKind::file)
+      mapping.own = intersect(present, {{mapping.start, mapping.end}});
+  MemoryCut& memory = taken.memory;
+  memory.wanted = full ? present : intersect(present, changed);
+  if (full) {
+    saved = std::move(present);
+    return Done{};
+  }
+  Runs anonymous;  // what is absent in a file's mapping is the file's, and not zero
+  for (const Mapping& mapping : taken.record.mappings)
+    if (mapping.kind == MappingKind::anonymous || mapping.kind == MappingKind::stack)
+      anonymous.push_back({mapping.start, mapping.end});
+  memory.zero = subtract(intersect(saved, tidy(std::move(anonymous))), present);
+  saved = unite(subtract(saved, memory.zero), present);
+  return Done{};
+}
+
+Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
+                                             const std::vector<MapLine>& lines, bool full,
+                                             Taken& taken, ProcessStatistics& statistics) {
+  Runs changed;  // since the last image, or nobody knows
+  const Runs all = private_runs(taken.record.mappings);
+  if (tracking) {
+    auto looked = tracking->look(lines);
+    if (!looked) return looked.error();
+    changed = unite(looked->written, subtract(all, looked->watched));
+  }
+  if (!tracking || full) changed = all;
+  changed = intersect(changed, all);
+  const double copying = static_cast<double>(size_bytes(changed) >> page_shift()) * kCopyNs;
+  const double forking =
+      kForkNs + static_cast<double>(size_bytes(saved) >> page_shift()) * kForkPageNs;
+  MemoryCut& memory = taken.memory;
+  if (!full && copying < forking && size_bytes(changed) <= kMostCopied) {
+    auto present = own_pages(process, taken.record.mappings, all);
+    if (!present) return present.error();
+    if (auto chosen = choose_pages(full, taken, std::move(*present), changed); !chosen)
+      return chosen;
+    if (auto copied = memory.copied.add(process, memory.wanted); !copied) return copied;
+    statistics.pages_copied = size_bytes(memory.wanted) >> page_shift();
+    return Done{};
+  }
+  // What a child does not get.
+  Runs apart;
+  constexpr std::uint64_t kNotForked = 4 | 8;  // MADV_DONTFORK, MADV_WIPEONFORK
+  for (const Mapping& mapping : taken.record.mappings)
+    if ((mapping.advice & kNotForked) != 0) apart.push_back({mapping.start, mapping.end});
+  if (!apart.empty()) {
+    auto present = own_pages(process, taken.record.mappings, tidy(std::move(apart)));
+    if (!present) return present.error();
+    if (auto copied = memory.copied.add(process, *present); !copied) return copied;
+    statistics.pages_copied = size_bytes(*present) >> page_shift();
+  }
+  auto copy = freeze_copy(stopped, area);
+  if (!copy) return copy.error();
+  memory.copy = *copy;
+  memory.wanted = std::move(changed);  // so far; which of it is there is found out in the copy
+  statistics.forked = true;
+  return Done{};
+}
+
+Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, const AllMappingFlags& flags,
+                                      bool full, Taken& taken, ProcessStatistics& statistics) {
+  for (Tracee& tracee : stopped.threads()) waits.restart(process, tracee);
+  const auto text = read_whole(proc_path(process, "maps"));
+  if (!text) return text.error();
+  const std::vector<MapLine> lines = parse_maps(*text);
+  if (!area_is_there(lines))
+    return Error{"a cut", EAGAIN, {}, "the process has become another program meanwhile"};
+  Refusals found;
+  Record& record = taken.record;
+  if (auto done = census_of_process(stopped, record, found); !done) return done;
+  if (auto done =
+          census_of_memory(process, lines, flags, area.range(), record, taken.contents, found);
+      !done)
+    return done;
+  if (auto done = census_of_files(process, pidfd.get(), record, taken.contents, found); !done)
+    return done;
+  if (!found.empty()) {
+    refusals = found.lines();
+    return Error{"a checkpoint of a process", ENOTSUP, {}, "it has something that cannot be saved"};
+  }
+  if (auto done = ask_inside(stopped, area, record); !done) return done;
+  for (std::size_t i = 0; i < record.threads.size(); ++i) {
+    const Registers registers = waits.for_image(stopped.threads()[i]);
+    const auto bytes = std::as_bytes(std::span(&registers, 1));
+    record.threads[i].registers.assign(bytes.begin(), bytes.end());
+  }
+  for (const Mapping& mapping : record.mappings) {
+    if (mapping.kind != MappingKind::vdso) continue;
+    record.vdso.resize(mapping.end - mapping.start);
+    if (auto read = read_memory(process, mapping.start, record.vdso); !read) return read;
+  }
+  return cut_memory(stopped, lines, full, taken, statistics);
+}
+
+Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& save) {
+  refusals.clear();
+  ProcessStatistics statistics;
+  const auto flags = mapping_flags(process);
+  if (!flags) return Error{"a checkpoint of a process", flags.error().number};
+  if (auto prepared = prepare(statistics); !prepared) return prepared.error();
+  const bool full =
+      save.full || !tracking || last == ImageId{} || since_full + 1 >= options.full_every;
+  Taken taken;
+  ImageInfo info;
+  info.id = random_id();
+  if (!full) info.parent = last;
+  // Whatever becomes of this image: what was noted of writes since the last one is used up.
+  last = {};
+  {
+    const std::uint64_t started = sys::monotonic_nanoseconds();
+    std::string culprit;
+    auto stopped = StoppedProcess::stop(process, options.patience, culprit);
+    if (!stopped) {
+      if (!culprit.empty()) refusals.push_back(culprit);
+      return stopped.error();
+    }
+    statistics.freezing_us = since_us(started);
+    statistics.threads = static_cast<unsigned>(stopped->threads().size());
+    info.created_ns = nanoseconds_since_1970();
+    const auto done = cut(*stopped, *flags, full, taken, statistics);
+    stopped->release();
+    statistics.frozen_us = since_us(started);
+    if (!done) return done.error();
+  }
+  const std::uint64_t started = sys::monotonic_nanoseconds();
+  const FrozenCopy copy(taken.memory.copy);
+  if (taken.memory.copy != 0) {
+    auto present =
+        own_pages(taken.memory.copy, taken.record.mappings, private_runs(taken.record.mappings));
+    if (!present) return present.error();
+    Runs everything = unite(*present, taken.memory.copied.runs());
+    const Runs changed = std::move(taken.memory.wanted);
+    if (auto chosen = choose_pages(full, taken, std::move(everything), changed); !chosen)
+      return chosen.error();
+  }
+  if (auto compared = file_pages.compare(file_runs(taken.record.mappings), full, taken.memory);
+      !compared)
+    return compared.error();
+  taken.record.every_ms = static_cast<std::uint64_t>(options.every.count());
+  taken.record.keep = options.keep;
+  taken.record.full_every = options.full_every;
+  info.generation = generation + 1;
+  info.compression = options.compression;
+  const std::string path = generation_path(options.directory, options.name, info.generation);
+  auto written = save_image(path, info, taken.record, taken.contents, taken.memory, options.threads,
+                            save.progress);
+  if (!written) return written.error();
+  generation = info.generation;
+  last = info.id;
+  last_path = path;
+  since_full = full ? 0 : since_full + 1;
+  statistics.id = info.id;
+  statistics.parent = info.parent;
+  statistics.generation = generation;
+  statistics.path = path;
+  statistics.tracked = tracking.has_value();
+  statistics.save_us = since_us(started);
+  statistics.pages_scanned = size_bytes(private_runs(taken.record.mappings)) >> page_shift();
+  statistics.pages_written = written->pages_written;
+  statistics.pages_zero = written->pages_zero;
+  statistics.pages_duplicate = written->pages_duplicate;
+  statistics.pages_skipped_parent =
+      full ? 0 : size_bytes(subtract(saved, taken.memory.wanted)) >> page_shift();
+  statistics.bytes = written->bytes;
+  if (auto pruned = prune(options.directory, options.name, options.keep); !pruned)
+    return pruned.error();
+  return statistics;
+}
+
+ProcessSaver::ProcessSaver(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
+ProcessSaver::ProcessSaver(ProcessSaver&& other) noexcept = default;
+ProcessSaver& ProcessSaver::operator=(ProcessSaver&& other) noexcept = default;
+ProcessSaver::~ProcessSaver() = default;
+
+Result<ProcessSaver> ProcessSaver::attach(pid_t id, const ProcessSaverOptions& options) {
+  auto state = std::make_unique<State>();
+  state->process = id;
+  state->options = options;
+  state->pidfd = sys::Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, id, 0)));
+  if (!state->pidfd.valid()) return Error{"pidfd_open", errno};
+  std::error_code error;
+  std::filesystem::create_directories(options.directory, error);
+  if (error) return Error{"make a directory for checkpoints", error.value()};
+  const auto known = generations(options.directory, options.name);
+  if (!known) return known.error();
+  if (!known->empty()) state->generation = known->front().number;
+  return ProcessSaver(std::move(state));
+}
+
+Result<ProcessStatistics> ProcessSaver::checkpoint(const SaveOptions& options) try {
+  return state_->checkpoint(options);
+} catch (const std::bad_alloc&) {
+  return Error{"a checkpoint of a process", ENOMEM};
+}
+
+const std::vector<std::string>& ProcessSaver::refusals() const noexcept { return state_->refusals; }
+
+}  // namespace checkpoint
+}  // namespace v0
+}  // namespace pagetrap
