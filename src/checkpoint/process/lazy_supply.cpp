@@ -180,17 +180,24 @@ Result<Done> LazySupply::bring(Context& context, const Run& pages) {
                        [](std::uint64_t at, const StoredPages& each) { return at < each.start; });
   const StoredPages* const here =
       after != all.begin() && saved < (after - 1)->end ? &*(after - 1) : nullptr;
-  int error = 0;
   if (here != nullptr) {
     length = std::min(length, here->end - saved);
     if (auto loaded = load(here->block); !loaded) return loaded;
-    error = copy_pages(
+  } else if (after != all.end()) {
+    length = std::min(length, after->start - saved);
+  }
+  const auto put = [&](std::uint64_t bytes) {
+    if (here == nullptr) return zero_pages(context.userfaultfd.get(), pages.start, bytes);
+    return copy_pages(
         context.userfaultfd.get(), pages.start,
         pages_.data() + (std::size_t{here->page_in_block} << page_shift()) + (saved - here->start),
-        length);
-  } else {
-    if (after != all.end()) length = std::min(length, after->start - saved);
-    error = zero_pages(context.userfaultfd.get(), pages.start, length);
+        bytes);
+  };
+  int error = put(length);
+  if (error == ENOENT && length > page_size()) {
+    // More than one mapping: the kernel takes what is in one.
+    length = page_size();
+    error = put(length);
   }
   if (error == EAGAIN) return Done{};
   if (error == ESRCH) {  // the process has ended
