@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,15 @@ struct ProcessSaverOptions {
   unsigned threads = 0;                       // that encode and write; 0: one for each processor
   std::chrono::milliseconds patience{5'000};  // to wait for its threads to stop
   std::chrono::milliseconds every{0};         // noted in images, for whoever restarts them
+  std::string socket{};  // likewise: the name of the socket where the process asks for checkpoints
+};
+
+/// A word in the memory of the process that is written at the cut: one value goes into the image,
+/// the other is what the process finds when it goes on.
+struct CutWord {
+  std::uint64_t address = 0;
+  std::uint32_t in_image = 0;
+  std::uint32_t after = 0;
 };
 
 /// What one checkpoint of a process did. frozen_us is how long its threads stood still;
@@ -59,7 +69,12 @@ class PAGETRAP_API ProcessSaver {
   /// Errors  ENOTSUP: it has something that no image can have, a line each in refusals(); EPERM: it
   ///         may not be traced; ESRCH: it has ended; ETIMEDOUT: a thread did not stop, see
   ///         refusals(); EAGAIN, ENOMEM of fork(2); those of the image's file.
-  Result<ProcessStatistics> checkpoint(const SaveOptions& options = {});
+  Result<ProcessStatistics> checkpoint(const SaveOptions& options = {},
+                                       std::span<const CutWord> words = {});
+
+  /// A word of the process, while it runs. Errors  EFAULT: there is none.
+  Result<std::uint32_t> read_word(std::uint64_t address) const;
+  Result<Done> write_word(std::uint64_t address, std::uint32_t value) const;
 
   /// Why the last checkpoint was refused: "fd 7: TCP socket 127.0.0.1:6379".
   [[nodiscard]] const std::vector<std::string>& refusals() const noexcept;
@@ -107,6 +122,7 @@ class PAGETRAP_API RestartedProcess {
   [[nodiscard]] std::chrono::milliseconds every() const noexcept;
   [[nodiscard]] unsigned keep() const noexcept;
   [[nodiscard]] unsigned full_every() const noexcept;
+  [[nodiscard]] const std::string& socket() const noexcept;
   /// From the call of start() to the first instruction, in us.
   [[nodiscard]] double first_instruction_us() const noexcept;
 

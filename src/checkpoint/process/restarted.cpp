@@ -274,6 +274,9 @@ unsigned RestartedProcess::keep() const noexcept {
 unsigned RestartedProcess::full_every() const noexcept {
   return static_cast<unsigned>(state_->stored->record().full_every);
 }
+const std::string& RestartedProcess::socket() const noexcept {
+  return state_->stored->record().socket;
+}
 double RestartedProcess::first_instruction_us() const noexcept {
   return state_->first_instruction_us;
 }

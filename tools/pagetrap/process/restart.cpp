@@ -95,6 +95,7 @@ int restart(const RestartRequest& request) {
     supervision.saving->full_every = std::max(1U, started->full_every());
   if (request.saving.compression.empty())
     supervision.saving->compression = started->image().compression;
+  supervision.saving->socket = started->socket();
   if (request.no_checkpoints) supervision.saving.reset();
   supervision.process = started->id();
   supervision.report = request.report;
