@@ -118,6 +118,7 @@ struct RestartRequest {
   CheckpointRequest saving;  // what is empty is as it was
   bool no_checkpoints = false;
   bool any_files = false;
+  bool other_kernel = false;  // for tests
   bool verbose = false;
 };
 /// The exit code of the process that goes on.

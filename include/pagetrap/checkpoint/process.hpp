@@ -96,8 +96,9 @@ enum class RestartMode : std::uint8_t {
 
 struct RestartOptions {
   RestartMode mode = RestartMode::automatic;
-  bool any_files = false;  // do not compare the files it had open or mapped with what they were
-  unsigned threads = 0;    // that read and decode; 0: one for each processor
+  bool any_files = false;     // do not compare the files it had open or mapped with what they were
+  bool other_kernel = false;  // as if this kernel were not the one of the image; for tests
+  unsigned threads = 0;       // that read and decode; 0: one for each processor
 };
 
 /// A process that goes on where its image was taken. It is a child of this one, or of one that

@@ -48,6 +48,7 @@ struct RestartedProcess::State {
   std::unique_ptr<StoredProcess> stored;
   RestartMode mode = RestartMode::eager;
   NewProcess born;
+  LeadingVdso vdso;
   std::unique_ptr<LazySupply> supply;
   double first_instruction_us = 0;
 
@@ -97,6 +98,8 @@ Result<Done> RestartedProcess::State::give_memory(const RebirthPlan& plan, const
     supply = std::move(*serving);
     plain.clear();
   }
+  if (!vdso.bytes.empty())
+    if (auto put = force_memory(born.id, vdso.place.start, vdso.bytes); !put) return put;
   Runs mapped;
   for (const MappedPages& each : plan.mapped) mapped.push_back({each.start, each.end});
   return fill(*stored, born.id, subtract(plain, mapped), own_runs(record), threads);
@@ -194,15 +197,9 @@ Result<Done> RestartedProcess::State::start(const RestartOptions& options,
   Refusals found;
   const Record& record = stored->record();
   if (auto looked = look_for_differences(record, options.any_files, found); !looked) return looked;
-  if (!kernel_pages_fit(record))
-    found.add("the kernel: its vdso is not the one of " + record.kernel);
-  if (!found.empty()) {
-    refusals = found.lines();
-    return Error{"restart", ENOTSUP, {}, "something is not as it was when the image was made"};
-  }
-  if (auto chosen = choose_mode(options.mode); !chosen) return chosen;
   RebirthPlan plan;
   plan.record = &record;
+  if (auto chosen = choose_mode(options.mode); !chosen) return chosen;
   plan.lazy = mode == RestartMode::lazy;
   if (mode == RestartMode::mapped) {
     plan.mapped = mappable_pages(*stored);
@@ -210,6 +207,14 @@ Result<Done> RestartedProcess::State::start(const RestartOptions& options,
       plan.image_files.push_back(stored->chain().descriptor(i));
   }
   if (auto places = find_places(plan); !places) return places;
+  if (options.other_kernel || !kernel_pages_fit(record)) {
+    plan.kernel_pages_stay = true;
+    vdso = lead_to_new_vdso(record, plan.kernel_pages, plan.kernel_place, found);
+  }
+  if (!found.empty()) {
+    refusals = found.lines();
+    return Error{"restart", ENOTSUP, {}, "something is not as it was when the image was made"};
+  }
   plan.drop_privileges = needs_namespace(static_cast<pid_t>(record.id)) && ::getuid() != 0;
   auto raised = raise(plan, options, refusals);
   if (!raised) {

@@ -76,6 +76,7 @@ int restart(const RestartRequest& request) {
   checkpoint::RestartOptions options;
   options.mode = mode_named(request.mode);
   options.any_files = request.any_files;
+  options.other_kernel = request.other_kernel;
   std::vector<std::string> refusals;
   auto started = RestartedProcess::start(path, options, refusals);
   if (!started) {
