@@ -56,6 +56,7 @@ const std::string& RestartedProcess::socket() const noexcept {
 double RestartedProcess::first_instruction_us() const noexcept { return 0; }
 Result<Done> RestartedProcess::finish() { return absent(); }
 int RestartedProcess::wait() { return 0; }
+Result<ProcessInfo> inspect_process(const std::string&) { return absent(); }
 Result<std::string> image_at(const std::string&, std::int64_t) { return absent(); }
 
 }  // namespace checkpoint

@@ -85,6 +85,25 @@ class PAGETRAP_API ProcessSaver {
   std::unique_ptr<State> state_;
 };
 
+/// What an image of a process has, for people.
+struct ProcessInfo {
+  struct Memory {
+    std::uint64_t start = 0;
+    std::uint64_t end = 0;
+    std::string protection;  // as "rw-p"
+    std::string what;        // a file, "heap", "stack" ...; empty: anonymous
+  };
+  std::string command;
+  pid_t id = 0;
+  std::string kernel;
+  std::vector<std::string> threads;  // "123 name"
+  std::vector<std::string> files;    // "3 /var/log/x, at 120"
+  std::vector<Memory> memory;
+  std::uint64_t timers = 0;
+};
+/// Of the image at `path`. Errors  those of inspect_chain(); EBADMSG: it is no process's.
+PAGETRAP_API Result<ProcessInfo> inspect_process(const std::string& path);
+
 enum class RestartMode : std::uint8_t {
   automatic,  // lazy where the kernel lets this user, else mapped if the image can be, else eager
   eager,      // all of it is read and checked first

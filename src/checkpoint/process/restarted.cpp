@@ -58,7 +58,8 @@ struct RestartedProcess::State {
                      std::vector<std::string>& refusals);
   Result<Done> give_memory(const RebirthPlan& plan, const ListPlace& place, unsigned threads);
   Result<std::vector<pid_t>> wait_for_threads(std::vector<std::string>& refusals);
-  Result<Done> let_go(const std::vector<pid_t>& threads);
+  Result<Done> leave_area(const RebirthPlan& plan);
+  Result<Done> let_go(const RebirthPlan& plan, const std::vector<pid_t>& threads);
   void shorten_files() const;
 };
 
@@ -147,10 +148,26 @@ void RestartedProcess::State::shorten_files() const {
   }
 }
 
-Result<Done> RestartedProcess::State::let_go(const std::vector<pid_t>& threads) {
+// No thread needs it any more: what they do next is the process's own.
+Result<Done> RestartedProcess::State::leave_area(const RebirthPlan& plan) {
+  const auto instruction = find_system_call(born.id);
+  if (!instruction) return instruction.error();
+  Registers registers{};
+  if (auto got = get_registers(born.id, registers); !got) return got;
+  const std::array<std::uint64_t, 2> area{plan.area_base, plan.area_size};
+  int owed = 0;
+  const auto unmapped = call_in(born.id, registers, *instruction, SYS_munmap, area, owed);
+  if (!unmapped) return unmapped.error();
+  if (*unmapped != 0) return Error{"munmap of a restart's area", static_cast<int>(-*unmapped)};
+  return Done{};
+}
+
+Result<Done> RestartedProcess::State::let_go(const RebirthPlan& plan,
+                                             const std::vector<pid_t>& threads) {
   const Record& record = stored->record();
   if (threads.size() != record.threads.size())
     return Error{"restart", EAGAIN, {}, "not all threads came to be"};
+  if (auto left = leave_area(plan); !left) return left;
   for (std::size_t i = 0; i < threads.size(); ++i) {
     const Thread& thread = record.threads[i];
     Registers registers{};
@@ -188,7 +205,7 @@ Result<Done> RestartedProcess::State::raise(RebirthPlan& plan, const RestartOpti
   if (::ptrace(PTRACE_CONT, born.id, nullptr, nullptr) != 0) return Error{"PTRACE_CONT", errno};
   const auto threads = wait_for_threads(refusals);
   if (!threads) return threads.error();
-  return let_go(*threads);
+  return let_go(plan, *threads);
 }
 
 Result<Done> RestartedProcess::State::start(const RestartOptions& options,
