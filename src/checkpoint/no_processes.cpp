@@ -54,6 +54,10 @@ const std::string& RestartedProcess::socket() const noexcept {
   return none;
 }
 double RestartedProcess::first_instruction_us() const noexcept { return 0; }
+const std::vector<std::string>& RestartedProcess::notices() const noexcept {
+  static const std::vector<std::string> none;
+  return none;
+}
 Result<Done> RestartedProcess::finish() { return absent(); }
 int RestartedProcess::wait() { return 0; }
 Result<ProcessInfo> inspect_process(const std::string&) { return absent(); }

@@ -108,7 +108,7 @@ enum class RestartMode : std::uint8_t {
   automatic,  // lazy where the kernel lets this user, else mapped if the image can be, else eager
   eager,      // all of it is read and checked first
   mapped,     // an uncompressed image is mapped: pages come from its file when they are touched.
-              // The files must stay. Only headers and the index are checked
+              // The rest is checked by finish(), while the process runs
   lazy,       // pages come when they are touched, and by and by; served by this process, which must
               // live until finish()
 };
@@ -146,8 +146,13 @@ class PAGETRAP_API RestartedProcess {
   /// From the call of start() to the first instruction, in us.
   [[nodiscard]] double first_instruction_us() const noexcept;
 
-  /// Waits until all pages of a lazy restart are there. Errors  EBADMSG, EIO: the image is damaged;
-  /// the process was killed when it touched such a page. ESRCH: it ended before.
+  /// What was done to files, a line each: those that had grown since are shortened to what they had,
+  /// since the process writes it again.
+  [[nodiscard]] const std::vector<std::string>& notices() const noexcept;
+
+  /// Waits until all pages of a lazy restart are there, or all of a mapped image has been read and
+  /// checked. The latter makes the calling thread one that gives way to all others.
+  /// Errors  EBADMSG, EIO: the image is damaged; the process was killed.
   Result<Done> finish();
   /// Waits for its end. As waitpid(2) has it.
   int wait();

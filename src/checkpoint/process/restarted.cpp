@@ -29,6 +29,7 @@
 #include "checkpoint/process/supply.hpp"
 #include "checkpoint/process/tracee.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/time_slice.hpp"
 #include "sys/userfaultfd.hpp"
 
 namespace pagetrap {
@@ -60,7 +61,9 @@ struct RestartedProcess::State {
   Result<std::vector<pid_t>> wait_for_threads(std::vector<std::string>& refusals);
   Result<Done> leave_area(const RebirthPlan& plan);
   Result<Done> let_go(const RebirthPlan& plan, const std::vector<pid_t>& threads);
-  void shorten_files() const;
+  Result<Done> check_mapped();
+  void shorten_files();
+  std::vector<std::string> notices;
 };
 
 Result<Done> RestartedProcess::State::choose_mode(RestartMode wanted) {
@@ -135,7 +138,7 @@ Result<std::vector<pid_t>> RestartedProcess::State::wait_for_threads(
 }
 
 // What was written after the checkpoint is going to be written again.
-void RestartedProcess::State::shorten_files() const {
+void RestartedProcess::State::shorten_files() {
   for (const OpenFile& file : stored->record().files) {
     if (file.kind != FileKind::regular || (file.flags & O_ACCMODE) == O_RDONLY) continue;
     struct stat now {};
@@ -143,8 +146,11 @@ void RestartedProcess::State::shorten_files() const {
     if (::stat(file.file.path.c_str(), &now) != 0 ||
         static_cast<std::uint64_t>(now.st_size) <= size)
       continue;
-    // It was open for writing a moment ago; if it cannot be shortened, it is written over.
-    static_cast<void>(!::truncate(file.file.path.c_str(), static_cast<off_t>(size)));
+    const bool done = ::truncate(file.file.path.c_str(), static_cast<off_t>(size)) == 0;
+    notices.push_back(file.file.path + ": " + (done ? "shortened from " : "not shortened from ") +
+                      std::to_string(now.st_size) + " to " + std::to_string(size) +
+                      " bytes, what it had at the checkpoint" +
+                      (done ? std::string() : std::string(": ") + std::strerror(errno)));
   }
 }
 
@@ -303,8 +309,33 @@ double RestartedProcess::first_instruction_us() const noexcept {
   return state_->first_instruction_us;
 }
 
+// The kernel gives pages out as they are. Whether they were what they should be is known some time
+// after that, but known.
+Result<Done> RestartedProcess::State::check_mapped() {
+  sys::give_way();
+  std::vector<std::byte> pages;
+  std::vector<std::byte> scratch;
+  const Chain& chain = stored->chain();
+  for (std::uint32_t image = 0; image < chain.images(); ++image) {
+    for (std::uint64_t block = 0; block < chain.image_info(image).blocks; ++block) {
+      if (::kill(born.id, 0) != 0) return Done{};  // it has ended
+      const auto checked =
+          chain.check_block(image, static_cast<std::uint32_t>(block), pages, scratch);
+      if (checked) continue;
+      ::kill(born.id, SIGKILL);
+      return checked.error();
+    }
+  }
+  return Done{};
+}
+
 Result<Done> RestartedProcess::finish() {
-  return state_->supply != nullptr ? state_->supply->finish() : Result<Done>(Done{});
+  if (state_->supply != nullptr) return state_->supply->finish();
+  return state_->mode == RestartMode::mapped ? state_->check_mapped() : Result<Done>(Done{});
+}
+
+const std::vector<std::string>& RestartedProcess::notices() const noexcept {
+  return state_->notices;
 }
 
 int RestartedProcess::wait() { return state_->born.wait(); }

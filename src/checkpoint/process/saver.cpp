@@ -16,6 +16,7 @@
 
 #include "checkpoint/generations.hpp"
 #include "checkpoint/process/census.hpp"
+#include "checkpoint/process/critical_section.hpp"
 #include "checkpoint/process/file_pages.hpp"
 #include "checkpoint/process/inside.hpp"
 #include "checkpoint/process/memory_cut.hpp"
@@ -265,7 +266,9 @@ Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, bool full, Taken&
   if (record.dispositions[SIGTRAP - 1].handler == kIgnored) found.add("SIGTRAP is ignored");
   if (!found.empty()) return refused(found);
   for (std::size_t i = 0; i < record.threads.size(); ++i) {
-    const Registers registers = waits.for_image(stopped.threads()[i]);
+    Registers registers = waits.for_image(stopped.threads()[i]);
+    if (auto left = leave_critical_section(process, record.threads[i], registers); !left)
+      return left;
     const auto bytes = std::as_bytes(std::span(&registers, 1));
     record.threads[i].registers.assign(bytes.begin(), bytes.end());
   }

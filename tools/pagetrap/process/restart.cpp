@@ -86,6 +86,8 @@ int restart(const RestartRequest& request) {
       std::fprintf(stderr, "pagetrap: restart: refused: %s\n", line.c_str());
     return kUnable;
   }
+  for (const std::string& notice : started->notices())
+    std::fprintf(stderr, "pagetrap: restart: %s\n", notice.c_str());
   if (request.verbose)
     std::fprintf(stderr, "pagetrap: restart: process %d, %s, first instruction after %.1f ms\n",
                  started->id_inside(), request.mode.empty() ? "automatic" : request.mode.c_str(),
