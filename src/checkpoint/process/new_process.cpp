@@ -83,9 +83,10 @@ pid_t only_child_of(pid_t parent) {
 
 }  // namespace
 
-bool needs_namespace(pid_t id) {
-  if (::kill(id, 0) == 0 || errno == EPERM) return true;
-  const pid_t tried = clone_with(0, id);
+bool needs_namespace(const std::vector<Thread>& threads) {
+  for (const Thread& thread : threads)
+    if (::kill(static_cast<pid_t>(thread.id), 0) == 0 || errno == EPERM) return true;
+  const pid_t tried = clone_with(0, static_cast<pid_t>(threads.front().id));
   if (tried == 0) ::_exit(0);
   if (tried < 0) return true;
   while (::waitpid(tried, nullptr, 0) < 0 && errno == EINTR) {
@@ -93,7 +94,7 @@ bool needs_namespace(pid_t id) {
   return false;
 }
 
-Result<NewProcess> NewProcess::begin(pid_t wanted, bool own_user_namespace,
+Result<NewProcess> NewProcess::begin(pid_t wanted, const RebirthPlan& plan,
                                      const std::function<void(int)>& become,
                                      std::vector<std::string>& refusals) {
   std::array<int, 2> words{};
@@ -106,7 +107,7 @@ Result<NewProcess> NewProcess::begin(pid_t wanted, bool own_user_namespace,
   const sys::Descriptor go_in(go[0]);
   sys::Descriptor go_out(go[1]);
   ::fflush(nullptr);  // or the child would have it too
-  const bool in_namespace = needs_namespace(wanted);
+  const bool in_namespace = plan.in_namespace;
   const uid_t user = ::getuid();
   const gid_t group = ::getgid();
   if (!in_namespace) {
@@ -116,10 +117,10 @@ Result<NewProcess> NewProcess::begin(pid_t wanted, bool own_user_namespace,
       run_child(become, go[0], words[1]);
     }
   } else {
-    made.keeper = clone_with(CLONE_NEWPID | (own_user_namespace ? CLONE_NEWUSER : 0), 0);
+    made.keeper = clone_with(CLONE_NEWPID | (plan.drop_privileges ? CLONE_NEWUSER : 0), 0);
     if (made.keeper == 0) {
       go_out.reset();
-      if (own_user_namespace) map_ids(user, group);
+      if (plan.drop_privileges) map_ids(user, group);
       const pid_t child = clone_with(0, wanted);
       if (child == 0) run_child(become, go[0], words[1]);
       if (child < 0) {

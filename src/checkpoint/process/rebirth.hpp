@@ -35,7 +35,8 @@ struct RebirthPlan {
   std::uint64_t kernel_place = 0;  // for vdso and its data, meanwhile
   Run kernel_pages;                // where they are now
   bool lazy = false;               // pages that are absent are to be asked for
-  bool drop_privileges = false;    // of a namespace made for it
+  bool in_namespace = false;       // of ids, made for it
+  bool drop_privileges = false;    // of that namespace's user
   std::vector<MappedPages> mapped;
   std::vector<int> image_files;
 };

@@ -93,6 +93,8 @@ class Series {
     sigset_t all;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+    // Pages that a lazy restart has yet to bring would be missing in an image.
+    if (supervision_.meanwhile) supervision_.meanwhile();
     auto saver = ProcessSaver::attach(supervision_.process, *supervision_.saving);
     if (!saver) std::fprintf(stderr, "pagetrap: checkpoint: %s\n", describe(saver.error()).c_str());
     const auto every = supervision_.saving->every;
@@ -227,7 +229,7 @@ int supervise(const Supervision& supervision) {
     std::optional<Series> series;
     if (supervision.saving) series.emplace(supervision);
     std::optional<std::jthread> meanwhile;
-    if (supervision.meanwhile) meanwhile.emplace(supervision.meanwhile);
+    if (supervision.meanwhile && !series) meanwhile.emplace(supervision.meanwhile);
     for (;;) {
       std::array<pollfd, 3> events{
           {{pidfd, POLLIN, 0}, {signals, POLLIN, 0}, {listener, POLLIN, 0}}};

@@ -1,4 +1,5 @@
 -- Recursive queries, an index and updates, in memory.
+PRAGMA temp_store = memory;
 CREATE TABLE numbers(n INTEGER PRIMARY KEY, square INTEGER, word TEXT);
 WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 300000)
   INSERT INTO numbers SELECT n, n * n, printf('%x', n * 7919 % 65536) FROM c;
