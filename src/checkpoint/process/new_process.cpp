@@ -76,6 +76,16 @@ void map_ids(uid_t user, gid_t group) {
   }
 }
 
+// Not ours, or waited for before: nothing to wait for.
+void wait_for_end(pid_t thread) {
+  int status = 0;
+  for (;;) {
+    const pid_t who = ::waitpid(thread, &status, __WALL);
+    if (who == thread && !WIFSTOPPED(status)) return;
+    if (who < 0 && errno != EINTR) return;
+  }
+}
+
 pid_t only_child_of(pid_t parent) {
   const auto text = read_whole(proc_path(parent, "task/" + std::to_string(parent) + "/children"));
   return text ? static_cast<pid_t>(std::strtol(text->c_str(), nullptr, 10)) : 0;
@@ -198,13 +208,25 @@ Result<Done> NewProcess::reached_stop(pid_t thread, std::vector<std::string>& re
       "restart", static_cast<int>(-call.result), {}, "a system call of the new process failed"};
 }
 
+// As the tracer, whoever is its parent: until then its dead threads stay, and a namespace with them,
+// whose first process cannot end before it is empty.
+void NewProcess::wait_for_dead_threads() const {
+  const auto threads = numbers_in(proc_path(id, "task"));
+  if (!threads) return;
+  for (const int thread : *threads)
+    if (thread != id) wait_for_end(thread);
+  wait_for_end(id);
+}
+
 void NewProcess::kill() noexcept {
-  if (id > 0) ::kill(id, SIGKILL);
-  if (keeper > 0) ::kill(keeper, SIGKILL);
-  const pid_t ours = keeper > 0 ? keeper : id;
-  if (ours > 0)
-    while (::waitpid(ours, nullptr, __WALL) < 0 && errno == EINTR) {
-    }
+  if (id > 0) {
+    ::kill(id, SIGKILL);
+    wait_for_dead_threads();
+  }
+  if (keeper > 0) {
+    ::kill(keeper, SIGKILL);
+    wait_for_end(keeper);
+  }
   id = keeper = 0;
 }
 

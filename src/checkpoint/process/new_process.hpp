@@ -38,10 +38,12 @@ class NewProcess {
   Result<Done> reached_stop(pid_t thread, std::vector<std::string>& refusals);
   /// Why it has ended, as it said.
   Error failure(const Error& error, std::vector<std::string>& refusals);
+  /// Returns when it is gone.
   void kill() noexcept;
   int wait();
 
  private:
+  void wait_for_dead_threads() const;
   sys::Descriptor words_;
 };
 

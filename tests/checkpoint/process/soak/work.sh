@@ -51,9 +51,10 @@ setup_sqlite3() {
   words=("$(find_program sqlite3)" :memory:)
   input="$programs/sqlite3.sql"
 }
+# Files that a program removes at its end would be missing when it is killed just then.
 setup_gzip() {  # from file to file
   cp "$text" text
-  words=("$(find_program gzip)" -9 -n text)
+  words=("$(find_program gzip)" -9 -n -k text)
 }
 setup_gzip_stdio() {
   words=("$(find_program gzip)" -9 -n -c)
@@ -61,7 +62,7 @@ setup_gzip_stdio() {
 }
 setup_xz() {
   head -c "$(pick 1000000 3000000)" "$text" >text
-  words=("$(find_program xz)" -6 text)
+  words=("$(find_program xz)" -6 -k text)
 }
 setup_xz_threads() {
   head -c 3000000 "$text" >../text_for_xz
