@@ -55,14 +55,8 @@ void map_ids(uid_t user, gid_t group) {
   char byte = 0;
   if (::read(go, &byte, 1) != 1) ::_exit(kTroubled);  // the parent is gone
   ::close(go);
-  std::string trouble = "restart: it came back";
-  try {
-    become(words);
-  } catch (const std::exception& error) {
-    trouble = error.what();
-  }
-  static_cast<void>(!::write(words, trouble.data(), trouble.size()));
-  ::_exit(kTroubled);
+  become(words);
+  ::_exit(kTroubled);  // it does not come back
 }
 
 // The first process of a namespace: ends when the other does, as that did.
@@ -208,8 +202,8 @@ Result<Done> NewProcess::reached_stop(pid_t thread, std::vector<std::string>& re
       "restart", static_cast<int>(-call.result), {}, "a system call of the new process failed"};
 }
 
-// As the tracer, whoever is its parent: until then its dead threads stay, and a namespace with them,
-// whose first process cannot end before it is empty.
+// As the tracer, whoever is its parent: until then its dead threads stay, and a namespace with
+// them, whose first process cannot end before it is empty.
 void NewProcess::wait_for_dead_threads() const {
   const auto threads = numbers_in(proc_path(id, "task"));
   if (!threads) return;

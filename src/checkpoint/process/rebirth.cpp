@@ -18,6 +18,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <exception>
+#include <string>
 
 #include "checkpoint/process/calls.hpp"
 #include "checkpoint/process/kernel_pages.hpp"
@@ -37,6 +39,7 @@ constexpr std::uint64_t kMaskBytes = 8;
 constexpr std::uint64_t kMostTimerId = 4096;
 constexpr int kRestoreTimerIds = 77;  // PR_TIMER_CREATE_RESTORE_IDS, 6.16
 constexpr int kUnregister = 1;        // RSEQ_FLAG_UNREGISTER
+constexpr int kTroubled = 3;
 
 // clone3(2); SOURCE linux/sched.h
 struct CloneArguments {
@@ -109,7 +112,8 @@ class Rebirth {
     clear_addresses();
     for (std::size_t i = 0; i < record_.mappings.size(); ++i) map(i);
     for (const MappedPages& pages : plan_.mapped) map_image(pages);
-    place_kernel_pages(record_, plan_.kernel_pages, plan_.kernel_place, list_);
+    if (!plan_.kernel_pages_stay)
+      place_kernel_pages(record_, plan_.kernel_pages, plan_.kernel_place, list_);
     std::size_t opened = 0;
     if (plan_.lazy) opened = list_.add(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     userfaultfd_index_ = opened;
@@ -181,6 +185,10 @@ class Rebirth {
                   mapping.offset);
         break;
       case MappingKind::vdso:
+        if (plan_.kernel_pages_stay)
+          list_.add(SYS_mmap, mapping.start, length, PROT_READ | PROT_EXEC,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0ULL, 0);
+        break;
       case MappingKind::vvar:
         break;
     }
@@ -390,12 +398,14 @@ Result<Done> find_places(RebirthPlan& plan) {
   return Done{};
 }
 
-void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
-            const std::vector<int>& kept) {
+namespace {
+
+void become_or_throw(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
+                     const std::vector<int>& kept, HighFiles& high) {
   std::vector<int> with_images = kept;
   with_images.insert(with_images.end(), plan.image_files.begin(), plan.image_files.end());
   put_on_clothes(*plan.record);
-  const HighFiles high = make_files(*plan.record, contents, with_images);
+  make_files(*plan.record, contents, with_images, high);
   void* const base = reinterpret_cast<void*>(plan.area_base);
   if (::mmap(base, plan.area_size, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != base)
@@ -419,6 +429,23 @@ void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& conten
   ::sigdelset(&mask, SIGTRAP);
   ::sigprocmask(SIG_SETMASK, &mask, nullptr);
   enter(area.entry(), place, stack);
+}
+
+}  // namespace
+
+void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
+            const std::vector<int>& kept) {
+  HighFiles high;
+  std::string trouble;
+  try {
+    become_or_throw(plan, contents, kept, high);
+  } catch (const std::exception& error) {
+    trouble = error.what();
+  }
+  // The descriptor for it may have another number by now.
+  const int words = high.kept.empty() ? kept.front() : high.kept.front();
+  static_cast<void>(!::write(words, trouble.data(), trouble.size()));
+  ::_exit(kTroubled);
 }
 
 }  // namespace process

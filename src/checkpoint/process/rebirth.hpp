@@ -34,6 +34,7 @@ struct RebirthPlan {
   std::uint64_t area_size = 0;
   std::uint64_t kernel_place = 0;  // for vdso and its data, meanwhile
   Run kernel_pages;                // where they are now
+  bool kernel_pages_stay = false;  // at kernel_place: the old vdso leads there
   bool lazy = false;               // pages that are absent are to be asked for
   bool in_namespace = false;       // of ids, made for it
   bool drop_privileges = false;    // of that namespace's user
@@ -55,7 +56,7 @@ Result<Done> find_places(RebirthPlan& plan);
 
 /// In the child, which is traced: does not return. The breakpoints of its first thread are
 /// 1. memory is mapped, and can be filled; 2. all threads are there, each at its own only one.
-/// Throws Trouble.
+/// If it cannot, it says why to kept[0], and ends.
 [[noreturn]] void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
                          const std::vector<int>& kept);
 

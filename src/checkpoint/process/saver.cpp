@@ -16,6 +16,7 @@
 
 #include "checkpoint/generations.hpp"
 #include "checkpoint/process/census.hpp"
+#include "checkpoint/process/critical_section.hpp"
 #include "checkpoint/process/file_pages.hpp"
 #include "checkpoint/process/inside.hpp"
 #include "checkpoint/process/memory_cut.hpp"
@@ -104,7 +105,9 @@ struct ProcessSaver::State {
     ObjectContents contents;
     MemoryCut memory;
   };
-  Result<ProcessStatistics> checkpoint(const SaveOptions& save);
+  Result<ProcessStatistics> checkpoint(const SaveOptions& save, std::span<const CutWord> words);
+  Result<Done> remember_words(std::span<CutWord> words);
+  Result<Done> write_words(std::span<const CutWord> words, std::uint32_t CutWord::*which);
   Result<Done> prepare(Taken& taken, ProcessStatistics& statistics);
   bool area_is_there(const std::vector<MapLine>& lines) const;
   Error refused(const Refusals& found);
@@ -263,7 +266,9 @@ Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, bool full, Taken&
   if (record.dispositions[SIGTRAP - 1].handler == kIgnored) found.add("SIGTRAP is ignored");
   if (!found.empty()) return refused(found);
   for (std::size_t i = 0; i < record.threads.size(); ++i) {
-    const Registers registers = waits.for_image(stopped.threads()[i]);
+    Registers registers = waits.for_image(stopped.threads()[i]);
+    if (auto left = leave_critical_section(process, record.threads[i], registers); !left)
+      return left;
     const auto bytes = std::as_bytes(std::span(&registers, 1));
     record.threads[i].registers.assign(bytes.begin(), bytes.end());
   }
@@ -275,7 +280,28 @@ Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, bool full, Taken&
   return cut_memory(stopped, lines, full, taken, statistics);
 }
 
-Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& save) {
+// `after` becomes what is there.
+Result<Done> ProcessSaver::State::remember_words(std::span<CutWord> words) {
+  for (CutWord& word : words) {
+    auto read =
+        read_memory(process, word.address, std::as_writable_bytes(std::span(&word.after, 1)));
+    if (!read) return read;
+  }
+  return Done{};
+}
+
+Result<Done> ProcessSaver::State::write_words(std::span<const CutWord> words,
+                                              std::uint32_t CutWord::*which) {
+  for (const CutWord& word : words) {
+    const std::uint32_t value = word.*which;
+    auto written = write_memory(process, word.address, std::as_bytes(std::span(&value, 1)));
+    if (!written) return written;
+  }
+  return Done{};
+}
+
+Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& save,
+                                                          std::span<const CutWord> words) {
   sys::ask_for_short_turns();  // the process stands still while this thread waits for a processor
   refusals.clear();
   ProcessStatistics statistics;
@@ -301,7 +327,13 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
     statistics.freezing_us = since_us(started);
     statistics.threads = static_cast<unsigned>(stopped->threads().size());
     info.created_ns = nanoseconds_since_1970();
-    const auto done = cut(*stopped, full, taken, statistics);
+    std::vector<CutWord> changed(words.begin(), words.end());
+    auto done = remember_words(changed);
+    if (done) done = write_words(words, &CutWord::in_image);
+    if (done) done = cut(*stopped, full, taken, statistics);
+    // What is not in an image has not happened.
+    const auto undone = write_words(done ? words : changed, &CutWord::after);
+    if (done && !undone) done = undone;
     stopped->release();
     statistics.frozen_us = since_us(started);
     if (!done) return done.error();
@@ -323,6 +355,7 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
   taken.record.every_ms = static_cast<std::uint64_t>(options.every.count());
   taken.record.keep = options.keep;
   taken.record.full_every = options.full_every;
+  taken.record.socket = options.socket;
   info.generation = generation + 1;
   info.compression = options.compression;
   const std::string path = generation_path(options.directory, options.name, info.generation);
@@ -372,10 +405,22 @@ Result<ProcessSaver> ProcessSaver::attach(pid_t id, const ProcessSaverOptions& o
   return ProcessSaver(std::move(state));
 }
 
-Result<ProcessStatistics> ProcessSaver::checkpoint(const SaveOptions& options) try {
-  return state_->checkpoint(options);
+Result<ProcessStatistics> ProcessSaver::checkpoint(const SaveOptions& options,
+                                                   std::span<const CutWord> words) try {
+  return state_->checkpoint(options, words);
 } catch (const std::bad_alloc&) {
   return Error{"a checkpoint of a process", ENOMEM};
+}
+
+Result<std::uint32_t> ProcessSaver::read_word(std::uint64_t address) const {
+  std::uint32_t value = 0;
+  auto read = read_memory(state_->process, address, std::as_writable_bytes(std::span(&value, 1)));
+  if (!read) return read.error();
+  return value;
+}
+
+Result<Done> ProcessSaver::write_word(std::uint64_t address, std::uint32_t value) const {
+  return write_memory(state_->process, address, std::as_bytes(std::span(&value, 1)));
 }
 
 const std::vector<std::string>& ProcessSaver::refusals() const noexcept { return state_->refusals; }

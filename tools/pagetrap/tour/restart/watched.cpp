@@ -32,6 +32,8 @@ void open_as(int number, const std::string& path, int flags) {
   open_as(STDIN_FILENO, "/dev/null", O_RDONLY);
   open_as(STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_TRUNC);
   open_as(STDERR_FILENO, errors, O_WRONLY | O_CREAT | O_TRUNC);
+  // What this command's own parent left open is nobody's.
+  ::closefrom(STDERR_FILENO + 1);
   ::execv(words[0], words.data());
   ::_exit(127);
 }
