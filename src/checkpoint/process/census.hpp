@@ -49,6 +49,7 @@ struct MappingFlags {
   std::uint64_t advice = 0;  // as in Mapping
   bool huge_pages = false;   // hugetlbfs
   bool io = false;           // a device's
+  bool to_come = false;      // pages that are absent are somebody's to bring (userfaultfd)
   int key = 0;               // protection key
 };
 using AllMappingFlags = std::map<std::uint64_t, MappingFlags>;

@@ -41,8 +41,7 @@ class FileMaker {
       first_high_ = std::max(first_high_, static_cast<int>(file.descriptor) + 1);
   }
 
-  HighFiles make(const std::vector<int>& kept) {
-    HighFiles high;
+  void make(const std::vector<int>& kept, HighFiles& high) {
     high.first = first_high_;
     make_room();
     for (std::size_t i = 0; i < standard_.size(); ++i)
@@ -54,7 +53,6 @@ class FileMaker {
     for (std::size_t i = 0; i < record_.files.size(); ++i) place(record_.files[i]);
     add_watches();
     for (const int end : spare_ends_) ::close(end);
-    return high;
   }
 
  private:
@@ -242,6 +240,7 @@ class FileMaker {
     if (opened < 0) throw Trouble(name_of(file) + ": " + file.file.path, errno);
     if (::dup3(opened, wanted, on_exec) < 0) throw Trouble(name_of(file), errno);
     ::close(opened);
+    if ((file.flags & O_PATH) != 0) return;  // neither flags nor a place
     const bool ours = file.kind == FileKind::terminal || file.kind == FileKind::inherited;
     if (!ours && ::fcntl(wanted, F_SETFL, static_cast<int>(file.flags) & kSettable) != 0)
       throw Trouble(name_of(file), errno);
@@ -289,9 +288,9 @@ class FileMaker {
 
 }  // namespace
 
-HighFiles make_files(const Record& record, const std::vector<std::vector<std::byte>>& contents,
-                     const std::vector<int>& kept) {
-  return FileMaker(record, contents).make(kept);
+void make_files(const Record& record, const std::vector<std::vector<std::byte>>& contents,
+                const std::vector<int>& kept, HighFiles& high) {
+  FileMaker(record, contents).make(kept, high);
 }
 
 }  // namespace process

@@ -18,6 +18,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <exception>
+#include <string>
 
 #include "checkpoint/process/calls.hpp"
 #include "checkpoint/process/kernel_pages.hpp"
@@ -37,6 +39,7 @@ constexpr std::uint64_t kMaskBytes = 8;
 constexpr std::uint64_t kMostTimerId = 4096;
 constexpr int kRestoreTimerIds = 77;  // PR_TIMER_CREATE_RESTORE_IDS, 6.16
 constexpr int kUnregister = 1;        // RSEQ_FLAG_UNREGISTER
+constexpr int kTroubled = 3;
 
 // clone3(2); SOURCE linux/sched.h
 struct CloneArguments {
@@ -395,12 +398,14 @@ Result<Done> find_places(RebirthPlan& plan) {
   return Done{};
 }
 
-void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
-            const std::vector<int>& kept) {
+namespace {
+
+void become_or_throw(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
+                     const std::vector<int>& kept, HighFiles& high) {
   std::vector<int> with_images = kept;
   with_images.insert(with_images.end(), plan.image_files.begin(), plan.image_files.end());
   put_on_clothes(*plan.record);
-  const HighFiles high = make_files(*plan.record, contents, with_images);
+  make_files(*plan.record, contents, with_images, high);
   void* const base = reinterpret_cast<void*>(plan.area_base);
   if (::mmap(base, plan.area_size, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != base)
@@ -424,6 +429,23 @@ void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& conten
   ::sigdelset(&mask, SIGTRAP);
   ::sigprocmask(SIG_SETMASK, &mask, nullptr);
   enter(area.entry(), place, stack);
+}
+
+}  // namespace
+
+void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
+            const std::vector<int>& kept) {
+  HighFiles high;
+  std::string trouble;
+  try {
+    become_or_throw(plan, contents, kept, high);
+  } catch (const std::exception& error) {
+    trouble = error.what();
+  }
+  // The descriptor for it may have another number by now.
+  const int words = high.kept.empty() ? kept.front() : high.kept.front();
+  static_cast<void>(!::write(words, trouble.data(), trouble.size()));
+  ::_exit(kTroubled);
 }
 
 }  // namespace process
