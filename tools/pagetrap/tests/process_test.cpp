@@ -178,7 +178,7 @@ TEST(Process, AnImageIsDescribed) {
   const auto seen = nlohmann::json::parse(json.output);
   const auto& process = seen.at("images").at(0).at("process");
   EXPECT_EQ(process.at("threads").size(), 1U);
-  EXPECT_EQ(process.at("files").size(), 3U);
+  EXPECT_GE(process.at("files").size(), 3U);
   EXPECT_GT(process.at("memory").size(), 10U);
   EXPECT_EQ(run_command({"image", "verify", image}).status, 0);
   // A merged image is one of a process too.
