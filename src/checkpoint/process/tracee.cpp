@@ -206,6 +206,10 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
     }
   }
   if (stopped.threads_.empty()) return Error{"stop a process", ESRCH};
+  // They were found by number, and numbers begin anew when they have reached their end: the
+  // process's first thread is not always the smallest.
+  std::stable_partition(stopped.threads_.begin(), stopped.threads_.end(),
+                        [&](const Tracee& each) { return each.thread == process; });
   for (Tracee& tracee : stopped.threads_) {
     if (auto got = get_registers(tracee.thread, tracee.registers); !got) return got.error();
     if (auto got = get_extended(tracee.thread, tracee.extended); !got) return got.error();
