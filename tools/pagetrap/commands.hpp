@@ -98,11 +98,11 @@ struct GuardRequest {
 };
 
 struct CheckpointRequest {
-  int process = 0;          // checkpoint: of this one
-  std::string directory;    // where images go; empty: no checkpoints (run), where they are (restart)
-  std::string every;        // as "60s"; empty: when it is asked for
-  std::string keep;         // a number
-  std::string full_every;   // a number
+  int process = 0;         // checkpoint: of this one
+  std::string directory;   // where images go; empty: no checkpoints (run), where they are (restart)
+  std::string every;       // as "60s"; empty: when it is asked for
+  std::string keep;        // a number
+  std::string full_every;  // a number
   std::string compression;  // none, lz4, zstd
   bool full = false;
   bool json = false;
@@ -118,6 +118,7 @@ struct RestartRequest {
   CheckpointRequest saving;  // what is empty is as it was
   bool no_checkpoints = false;
   bool any_files = false;
+  bool other_kernel = false;  // for tests
   bool verbose = false;
 };
 /// The exit code of the process that goes on.

@@ -247,6 +247,8 @@ CLI::App* add_restart_command(CLI::App& app, RestartRequest& request) {
   command->add_flag("--no-checkpoints", request.no_checkpoints, "Do not save it again");
   command->add_flag("--any-files", request.any_files,
                     "Whatever has become of the files that it had open or mapped");
+  command->add_flag("--other-kernel", request.other_kernel, "As if the kernel were another one")
+      ->group("");  // for tests
   command->add_flag("--verbose", request.verbose, "Tell how long it took");
   command->footer(
       "Exit codes: those of the process; 2 wrong usage; 3 it cannot go on here, with a line that "

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,15 @@ struct ProcessSaverOptions {
   unsigned threads = 0;                       // that encode and write; 0: one for each processor
   std::chrono::milliseconds patience{5'000};  // to wait for its threads to stop
   std::chrono::milliseconds every{0};         // noted in images, for whoever restarts them
+  std::string socket{};  // likewise: the name of the socket where the process asks for checkpoints
+};
+
+/// A word in the memory of the process that is written at the cut: one value goes into the image,
+/// the other is what the process finds when it goes on.
+struct CutWord {
+  std::uint64_t address = 0;
+  std::uint32_t in_image = 0;
+  std::uint32_t after = 0;
 };
 
 /// What one checkpoint of a process did. frozen_us is how long its threads stood still;
@@ -59,7 +69,12 @@ class PAGETRAP_API ProcessSaver {
   /// Errors  ENOTSUP: it has something that no image can have, a line each in refusals(); EPERM: it
   ///         may not be traced; ESRCH: it has ended; ETIMEDOUT: a thread did not stop, see
   ///         refusals(); EAGAIN, ENOMEM of fork(2); those of the image's file.
-  Result<ProcessStatistics> checkpoint(const SaveOptions& options = {});
+  Result<ProcessStatistics> checkpoint(const SaveOptions& options = {},
+                                       std::span<const CutWord> words = {});
+
+  /// A word of the process, while it runs. Errors  EFAULT: there is none.
+  Result<std::uint32_t> read_word(std::uint64_t address) const;
+  Result<Done> write_word(std::uint64_t address, std::uint32_t value) const;
 
   /// Why the last checkpoint was refused: "fd 7: TCP socket 127.0.0.1:6379".
   [[nodiscard]] const std::vector<std::string>& refusals() const noexcept;
@@ -70,19 +85,39 @@ class PAGETRAP_API ProcessSaver {
   std::unique_ptr<State> state_;
 };
 
+/// What an image of a process has, for people.
+struct ProcessInfo {
+  struct Memory {
+    std::uint64_t start = 0;
+    std::uint64_t end = 0;
+    std::string protection;  // as "rw-p"
+    std::string what;        // a file, "heap", "stack" ...; empty: anonymous
+  };
+  std::string command;
+  pid_t id = 0;
+  std::string kernel;
+  std::vector<std::string> threads;  // "123 name"
+  std::vector<std::string> files;    // "3 /var/log/x, at 120"
+  std::vector<Memory> memory;
+  std::uint64_t timers = 0;
+};
+/// Of the image at `path`. Errors  those of inspect_chain(); EBADMSG: it is no process's.
+PAGETRAP_API Result<ProcessInfo> inspect_process(const std::string& path);
+
 enum class RestartMode : std::uint8_t {
   automatic,  // lazy where the kernel lets this user, else mapped if the image can be, else eager
   eager,      // all of it is read and checked first
   mapped,     // an uncompressed image is mapped: pages come from its file when they are touched.
-              // The files must stay. Only headers and the index are checked
+              // The rest is checked by finish(), while the process runs
   lazy,       // pages come when they are touched, and by and by; served by this process, which must
               // live until finish()
 };
 
 struct RestartOptions {
   RestartMode mode = RestartMode::automatic;
-  bool any_files = false;  // do not compare the files it had open or mapped with what they were
-  unsigned threads = 0;    // that read and decode; 0: one for each processor
+  bool any_files = false;     // do not compare the files it had open or mapped with what they were
+  bool other_kernel = false;  // as if this kernel were not the one of the image; for tests
+  unsigned threads = 0;       // that read and decode; 0: one for each processor
 };
 
 /// A process that goes on where its image was taken. It is a child of this one, or of one that
@@ -107,11 +142,17 @@ class PAGETRAP_API RestartedProcess {
   [[nodiscard]] std::chrono::milliseconds every() const noexcept;
   [[nodiscard]] unsigned keep() const noexcept;
   [[nodiscard]] unsigned full_every() const noexcept;
+  [[nodiscard]] const std::string& socket() const noexcept;
   /// From the call of start() to the first instruction, in us.
   [[nodiscard]] double first_instruction_us() const noexcept;
 
-  /// Waits until all pages of a lazy restart are there. Errors  EBADMSG, EIO: the image is damaged;
-  /// the process was killed when it touched such a page. ESRCH: it ended before.
+  /// What was done to files, a line each: those that had grown since are shortened to what they had,
+  /// since the process writes it again.
+  [[nodiscard]] const std::vector<std::string>& notices() const noexcept;
+
+  /// Waits until all pages of a lazy restart are there, or all of a mapped image has been read and
+  /// checked. The latter makes the calling thread one that gives way to all others.
+  /// Errors  EBADMSG, EIO: the image is damaged; the process was killed.
   Result<Done> finish();
   /// Waits for its end. As waitpid(2) has it.
   int wait();

@@ -14,10 +14,8 @@ namespace pagetrap {
 inline namespace v0 {
 namespace checkpoint {
 namespace process {
-namespace {
 
-// The kernel's own code in every process has some.
-Result<std::uint64_t> find_instruction(pid_t process) {
+Result<std::uint64_t> find_system_call(pid_t process) {
   const auto text = read_whole(proc_path(process, "maps"));
   if (!text) return text.error();
   for (const MapLine& line : parse_maps(*text)) {
@@ -31,10 +29,8 @@ Result<std::uint64_t> find_instruction(pid_t process) {
   return Error{"a cut", ENOTSUP, {}, "the process has no vdso with a system call"};
 }
 
-}  // namespace
-
 Result<Area> Area::map_in(StoppedProcess& stopped) {
-  const auto instruction = find_instruction(stopped.process());
+  const auto instruction = find_system_call(stopped.process());
   if (!instruction) return instruction.error();
   const std::uint64_t bytes = size_for(stopped.threads().size());
   const std::array<std::uint64_t, 6> whole{

@@ -15,6 +15,10 @@ inline namespace v0 {
 namespace checkpoint {
 namespace process {
 
+/// Where a process has a `syscall` instruction: in the code that the kernel gives every process.
+/// Errors  ENOTSUP: it has none.
+Result<std::uint64_t> find_system_call(pid_t process);
+
 /// Layout: a page of code; then what reserve() hands out, from the front.
 class Area {
  public:

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,9 +54,21 @@ struct MappingFlags {
 using AllMappingFlags = std::map<std::uint64_t, MappingFlags>;
 Result<AllMappingFlags> mapping_flags(pid_t process);
 
+/// What files were that a process has mapped, by path: asked for before it is stopped.
+class MappedFiles {
+ public:
+  void look_ahead(const std::vector<MapLine>& lines);
+  /// Of the file that `line` maps, if `path` is still its name.
+  [[nodiscard]] std::optional<FileIdentity> find(const MapLine& line,
+                                                 const std::string& path) const;
+
+ private:
+  std::map<std::string, FileIdentity> by_path_;
+};
+
 /// Fills record.mappings and objects. `ours`: the area of carried code, which is no part of it.
 Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
-                              const AllMappingFlags& flags,
+                              const AllMappingFlags& flags, const MappedFiles& files,
                               std::pair<std::uint64_t, std::uint64_t> ours, Record& record,
                               ObjectContents& contents, Refusals& refusals);
 
@@ -63,7 +76,11 @@ Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
 Result<Done> census_of_files(pid_t process, int pidfd, Record& record, ObjectContents& contents,
                              Refusals& refusals);
 
-/// Everything of the record that is read from /proc and ptrace, but for memory and files.
+/// Of the record, what a process does not change, or only at its start: asked for before it is
+/// stopped.
+Result<Done> census_ahead(pid_t process, Record& record, Refusals& refusals);
+
+/// Everything else of the record that is read from /proc and ptrace, but for memory and files.
 Result<Done> census_of_process(StoppedProcess& stopped, Record& record, Refusals& refusals);
 
 /// A descriptor of the other process, as one of ours. Errors  those of pidfd_getfd(2), 5.6.

@@ -117,8 +117,25 @@ Result<AllMappingFlags> mapping_flags(pid_t process) {
   return all;
 }
 
+void MappedFiles::look_ahead(const std::vector<MapLine>& lines) {
+  by_path_.clear();
+  for (const MapLine& line : lines) {
+    if (line.inode == 0 || line.name.empty() || by_path_.contains(line.name)) continue;
+    if (const auto file = identify(line.name, line.name); file) by_path_.emplace(line.name, *file);
+  }
+}
+
+std::optional<FileIdentity> MappedFiles::find(const MapLine& line, const std::string& path) const {
+  if (const auto known = by_path_.find(path);
+      known != by_path_.end() && known->second.inode == line.inode)
+    return known->second;
+  const auto now = identify(path, path);
+  if (!now || now->inode != line.inode) return std::nullopt;
+  return *now;
+}
+
 Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
-                              const AllMappingFlags& flags,
+                              const AllMappingFlags& flags, const MappedFiles& files,
                               std::pair<std::uint64_t, std::uint64_t> ours, Record& record,
                               ObjectContents& contents, Refusals& refusals) {
   for (const MapLine& line : lines) {
@@ -175,8 +192,8 @@ Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
         mapping.kind = has_no_file_for_good(line) ? MappingKind::file_contents : MappingKind::file;
       }
       if (mapping.kind == MappingKind::file || mapping.kind == MappingKind::shared_file) {
-        const auto file = identify(path, path);
-        if (!file || file->inode != line.inode) {
+        const auto file = files.find(line, path);
+        if (!file) {
           // Another one has its name now.
           if (mapping.kind == MappingKind::file) {
             mapping.kind = MappingKind::file_contents;

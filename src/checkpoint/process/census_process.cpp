@@ -56,12 +56,15 @@ std::vector<std::vector<std::byte>> pending_signals(pid_t thread, bool shared) {
   }
 }
 
-void look_for_obstacles(pid_t process, const Fields& status, Refusals& refusals) {
+void look_for_obstacles(const Fields& status, Refusals& refusals) {
   if (status.number("Seccomp") != 0) refusals.add("a seccomp filter");
   if (status.word("x86_Thread_features").find("shstk") != std::string::npos)
     refusals.add("a shadow stack (CET)");
   if (!all_equal(status.word("Uid")) || !all_equal(status.word("Gid")))
     refusals.add("a set-user-ID or set-group-ID program");
+}
+
+void look_for_namespaces(pid_t process, Refusals& refusals) {
   for (const char* const space : {"mnt", "net", "ipc", "uts"}) {
     const std::string name = std::string("ns/") + space;
     if (read_link(proc_path(process, name)) != read_link("/proc/self/" + name))
@@ -187,17 +190,32 @@ std::string words_of_command(pid_t process) {
 
 }  // namespace
 
+Result<Done> census_ahead(pid_t process, Record& record, Refusals& refusals) {
+  look_for_namespaces(process, refusals);
+  utsname system{};
+  ::uname(&system);
+  record.kernel = system.release;
+  record.command = words_of_command(process);
+  if (const auto personality = read_whole(proc_path(process, "personality")); personality)
+    record.personality = std::strtoull(personality->c_str(), nullptr, 16);
+  const std::string program = read_link(proc_path(process, "exe"));
+  if (const auto file = identify(program, program); file) record.executable = *file;
+  look_at_layout(process, record);
+  const auto auxiliary = read_whole(proc_path(process, "auxv"));
+  if (!auxiliary) return auxiliary.error();
+  record.auxiliary.resize(auxiliary->size());
+  std::memcpy(record.auxiliary.data(), auxiliary->data(), auxiliary->size());
+  record.hardware = hardware_in(*auxiliary);
+  return Done{};
+}
+
 Result<Done> census_of_process(StoppedProcess& stopped, Record& record, Refusals& refusals) {
   const pid_t process = stopped.process();
   const auto text = read_whole(proc_path(process, "status"));
   if (!text) return text.error();
   const Fields status(*text);
-  look_for_obstacles(process, status, refusals);
+  look_for_obstacles(status, refusals);
 
-  utsname system{};
-  ::uname(&system);
-  record.kernel = system.release;
-  record.command = words_of_command(process);
   record.id = last_number(status.word("NSpid"));
   record.group = last_number(status.word("NSpgid"));
   record.session = last_number(status.word("NSsid"));
@@ -205,14 +223,10 @@ Result<Done> census_of_process(StoppedProcess& stopped, Record& record, Refusals
   record.user_group = status.number("Gid");
   record.umask = status.number("Umask", 8);
   record.no_new_privileges = status.number("NoNewPrivs");
-  if (const auto personality = read_whole(proc_path(process, "personality")); personality)
-    record.personality = std::strtoull(personality->c_str(), nullptr, 16);
   record.directory = read_link(proc_path(process, "cwd"));
   struct stat there {};
   if (::stat(record.directory.c_str(), &there) != 0)
     refusals.add("current directory " + record.directory + ", which is not there any more");
-  const std::string program = read_link(proc_path(process, "exe"));
-  if (const auto file = identify(program, program); file) record.executable = *file;
   for (unsigned i = 0; i < 16; ++i) {
     rlimit64 limit{};
     if (::prlimit64(process, static_cast<__rlimit_resource>(i), nullptr, &limit) != 0)
@@ -220,12 +234,6 @@ Result<Done> census_of_process(StoppedProcess& stopped, Record& record, Refusals
     record.limits[2 * i] = limit.rlim_cur;
     record.limits[2 * i + 1] = limit.rlim_max;
   }
-  look_at_layout(process, record);
-  const auto auxiliary = read_whole(proc_path(process, "auxv"));
-  if (!auxiliary) return auxiliary.error();
-  record.auxiliary.resize(auxiliary->size());
-  std::memcpy(record.auxiliary.data(), auxiliary->data(), auxiliary->size());
-  record.hardware = hardware_in(*auxiliary);
   record.pending = pending_signals(process, true);
 
   std::map<pid_t, std::uint64_t> inner;  // ids as the process knows them

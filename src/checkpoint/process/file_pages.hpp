@@ -22,6 +22,9 @@ class FilePages {
   /// `full`: nothing is taken out. Costs a read of each.
   Result<Done> compare(const Runs& files, bool full, MemoryCut& memory);
 
+  /// How many there were.
+  [[nodiscard]] std::size_t count() const noexcept { return known_.size(); }
+
  private:
   std::unordered_map<std::uint64_t, ContentHash> known_;  // by address
 };

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "checkpoint/process/proc_files.hpp"
+#include "checkpoint/process/tracee.hpp"
+#include "checkpoint/process/vdso.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -66,6 +68,37 @@ bool kernel_pages_fit(const Record& record) {
       return false;
   }
   return true;
+}
+
+LeadingVdso lead_to_new_vdso(const Record& record, const Run& from, std::uint64_t place,
+                             Refusals& refusals) {
+  LeadingVdso leading;
+  for (const Mapping* const piece : pieces_of(record))
+    if (piece->kind == MappingKind::vdso) leading.place = {piece->start, piece->end};
+  if (leading.place.end == 0) return leading;
+  if (record.vdso.size() != leading.place.end - leading.place.start) {
+    refusals.add("the kernel: the image has no vdso of " + record.kernel);
+    return leading;
+  }
+  for (const MapLine& piece : own_pieces()) {
+    if (piece.name != "[vdso]") continue;
+    const std::span now(reinterpret_cast<const std::byte*>(piece.start), piece.end - piece.start);
+    std::vector<std::string> missing;
+    leading.bytes = lead_to(record.vdso, now, place + (piece.start - from.start), missing);
+    for (const std::string& name : missing)
+      refusals.add("the kernel: its vdso lacks " + name + ", which that of " + record.kernel +
+                   " has");
+  }
+  if (leading.bytes.empty()) refusals.add("the kernel: it has no vdso");
+  for (const Thread& thread : record.threads) {
+    Registers registers{};
+    if (thread.registers.size() != sizeof registers) continue;  // is found out later
+    std::memcpy(&registers, thread.registers.data(), sizeof registers);
+    if (registers.rip >= leading.place.start && registers.rip < leading.place.end)
+      refusals.add("the kernel: thread " + std::to_string(thread.id) + " was inside the vdso of " +
+                   record.kernel + "; an older image may do");
+  }
+  return leading;
 }
 
 }  // namespace process

@@ -1,6 +1,7 @@
 #include "checkpoint/process/memory_cut.hpp"
 
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -121,15 +122,45 @@ Result<Done> read_any_memory(pid_t process, std::uint64_t address, std::span<std
   return Done{};
 }
 
+namespace {
+
+// Many runs with few system calls. Errors  EFAULT: a page of them cannot be read so.
+Result<Done> read_runs(pid_t process, std::span<const Run> runs, std::span<std::byte> out) {
+  std::array<iovec, 512> there;  // of IOV_MAX 1024
+  while (!runs.empty()) {
+    const std::size_t count = std::min(there.size(), runs.size());
+    std::size_t length = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      there[i] = {reinterpret_cast<void*>(runs[i].start), runs[i].end - runs[i].start};
+      length += there[i].iov_len;
+    }
+    const iovec here{out.data(), length};
+    const ssize_t got = ::process_vm_readv(process, &here, 1, there.data(), count, 0);
+    if (got < 0) return Error{"process_vm_readv", errno};
+    if (static_cast<std::size_t>(got) != length) return Error{"process_vm_readv", EFAULT};
+    out = out.subspan(length);
+    runs = runs.subspan(count);
+  }
+  return Done{};
+}
+
+}  // namespace
+
 Result<Done> CopiedPages::add(pid_t process, const Runs& runs) try {
+  std::size_t place = used_;
+  used_ += size_bytes(runs);
+  if (bytes_.size() < used_) bytes_.resize(used_);
+  auto read = read_runs(process, runs, std::span(bytes_).first(used_).subspan(place));
+  if (!read && read.error().number != EFAULT) return read;
   for (const Run& run : runs) {
-    std::vector<std::byte> bytes(run.end - run.start);
-    if (auto read = read_any_memory(process, run.start, bytes); !read) return read;
-    const auto after =
-        std::upper_bound(runs_.begin(), runs_.end(), run,
-                         [](const Run& a, const Run& b) { return a.start < b.start; });
-    bytes_.insert(bytes_.begin() + (after - runs_.begin()), std::move(bytes));
-    runs_.insert(after, run);
+    const std::size_t length = run.end - run.start;
+    if (!read)
+      if (auto one = read_any_memory(process, run.start, std::span(bytes_).subspan(place, length));
+          !one)
+        return one;
+    runs_.push_back(run);
+    places_.push_back(place);
+    place += length;
   }
   return Done{};
 } catch (const std::bad_alloc&) {
@@ -143,7 +174,8 @@ bool CopiedPages::read(std::uint64_t start, std::span<std::byte> out) const {
   if (after == runs_.begin()) return false;
   const auto index = static_cast<std::size_t>(after - runs_.begin()) - 1;
   if (start + out.size() > runs_[index].end) return false;
-  std::memcpy(out.data(), bytes_[index].data() + (start - runs_[index].start), out.size());
+  std::memcpy(out.data(), bytes_.data() + places_[index] + (start - runs_[index].start),
+              out.size());
   return true;
 }
 

@@ -30,15 +30,24 @@ Runs file_runs(const std::vector<Mapping>& mappings);
 /// Pages that were read while the process stood still.
 class CopiedPages {
  public:
+  /// Precondition: nothing of `runs`, which are sorted, is here yet.
   /// Errors  ENOMEM; those of process_vm_readv(2) and /proc/PID/mem.
   Result<Done> add(pid_t process, const Runs& runs);
   [[nodiscard]] const Runs& runs() const noexcept { return runs_; }
+  /// Nothing is here; the memory is kept for the next cut, which would wait for it.
+  void clear() noexcept {
+    runs_.clear();
+    places_.clear();
+    used_ = 0;
+  }
   /// Bytes of [start, start + out.size()), if that is here, as a part of one run.
   [[nodiscard]] bool read(std::uint64_t start, std::span<std::byte> out) const;
 
  private:
   Runs runs_;
-  std::vector<std::vector<std::byte>> bytes_;  // by run
+  std::vector<std::uint64_t> places_;  // in bytes_, by run
+  std::vector<std::byte> bytes_;       // `used_` of them
+  std::uint64_t used_ = 0;
 };
 
 struct MemoryCut {

@@ -109,7 +109,8 @@ class Rebirth {
     clear_addresses();
     for (std::size_t i = 0; i < record_.mappings.size(); ++i) map(i);
     for (const MappedPages& pages : plan_.mapped) map_image(pages);
-    place_kernel_pages(record_, plan_.kernel_pages, plan_.kernel_place, list_);
+    if (!plan_.kernel_pages_stay)
+      place_kernel_pages(record_, plan_.kernel_pages, plan_.kernel_place, list_);
     std::size_t opened = 0;
     if (plan_.lazy) opened = list_.add(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     userfaultfd_index_ = opened;
@@ -181,6 +182,10 @@ class Rebirth {
                   mapping.offset);
         break;
       case MappingKind::vdso:
+        if (plan_.kernel_pages_stay)
+          list_.add(SYS_mmap, mapping.start, length, PROT_READ | PROT_EXEC,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0ULL, 0);
+        break;
       case MappingKind::vvar:
         break;
     }

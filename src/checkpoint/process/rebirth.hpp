@@ -34,6 +34,7 @@ struct RebirthPlan {
   std::uint64_t area_size = 0;
   std::uint64_t kernel_place = 0;  // for vdso and its data, meanwhile
   Run kernel_pages;                // where they are now
+  bool kernel_pages_stay = false;  // at kernel_place: the old vdso leads there
   bool lazy = false;               // pages that are absent are to be asked for
   bool drop_privileges = false;    // of a namespace made for it
   std::vector<MappedPages> mapped;

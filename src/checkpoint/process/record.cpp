@@ -61,7 +61,7 @@ void fields(Archive& a, Record& r) {
     r.timer_slack, r.death_signal, r.dumpable, r.subreaper, r.huge_pages_off, r.directory,
     r.executable, r.limits, r.layout, r.auxiliary, r.dispositions, r.pending, r.interval_timers,
     r.timers, r.threads, r.mappings, r.files, r.objects);
-  a(r.every_ms, r.keep, r.full_every);
+  a(r.every_ms, r.keep, r.full_every, r.socket);
 }
 
 class Encoder {

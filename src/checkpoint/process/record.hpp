@@ -191,6 +191,7 @@ struct Record {
   std::uint64_t every_ms = 0;
   std::uint64_t keep = 0;
   std::uint64_t full_every = 0;
+  std::string socket;
 };
 
 std::vector<std::byte> encode(const Record& record);

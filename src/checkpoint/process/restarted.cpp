@@ -29,6 +29,7 @@
 #include "checkpoint/process/supply.hpp"
 #include "checkpoint/process/tracee.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/time_slice.hpp"
 #include "sys/userfaultfd.hpp"
 
 namespace pagetrap {
@@ -48,6 +49,7 @@ struct RestartedProcess::State {
   std::unique_ptr<StoredProcess> stored;
   RestartMode mode = RestartMode::eager;
   NewProcess born;
+  LeadingVdso vdso;
   std::unique_ptr<LazySupply> supply;
   double first_instruction_us = 0;
 
@@ -57,8 +59,11 @@ struct RestartedProcess::State {
                      std::vector<std::string>& refusals);
   Result<Done> give_memory(const RebirthPlan& plan, const ListPlace& place, unsigned threads);
   Result<std::vector<pid_t>> wait_for_threads(std::vector<std::string>& refusals);
-  Result<Done> let_go(const std::vector<pid_t>& threads);
-  void shorten_files() const;
+  Result<Done> leave_area(const RebirthPlan& plan);
+  Result<Done> let_go(const RebirthPlan& plan, const std::vector<pid_t>& threads);
+  Result<Done> check_mapped();
+  void shorten_files();
+  std::vector<std::string> notices;
 };
 
 Result<Done> RestartedProcess::State::choose_mode(RestartMode wanted) {
@@ -97,6 +102,8 @@ Result<Done> RestartedProcess::State::give_memory(const RebirthPlan& plan, const
     supply = std::move(*serving);
     plain.clear();
   }
+  if (!vdso.bytes.empty())
+    if (auto put = force_memory(born.id, vdso.place.start, vdso.bytes); !put) return put;
   Runs mapped;
   for (const MappedPages& each : plan.mapped) mapped.push_back({each.start, each.end});
   return fill(*stored, born.id, subtract(plain, mapped), own_runs(record), threads);
@@ -131,7 +138,7 @@ Result<std::vector<pid_t>> RestartedProcess::State::wait_for_threads(
 }
 
 // What was written after the checkpoint is going to be written again.
-void RestartedProcess::State::shorten_files() const {
+void RestartedProcess::State::shorten_files() {
   for (const OpenFile& file : stored->record().files) {
     if (file.kind != FileKind::regular || (file.flags & O_ACCMODE) == O_RDONLY) continue;
     struct stat now {};
@@ -139,15 +146,34 @@ void RestartedProcess::State::shorten_files() const {
     if (::stat(file.file.path.c_str(), &now) != 0 ||
         static_cast<std::uint64_t>(now.st_size) <= size)
       continue;
-    // It was open for writing a moment ago; if it cannot be shortened, it is written over.
-    static_cast<void>(!::truncate(file.file.path.c_str(), static_cast<off_t>(size)));
+    const bool done = ::truncate(file.file.path.c_str(), static_cast<off_t>(size)) == 0;
+    notices.push_back(file.file.path + ": " + (done ? "shortened from " : "not shortened from ") +
+                      std::to_string(now.st_size) + " to " + std::to_string(size) +
+                      " bytes, what it had at the checkpoint" +
+                      (done ? std::string() : std::string(": ") + std::strerror(errno)));
   }
 }
 
-Result<Done> RestartedProcess::State::let_go(const std::vector<pid_t>& threads) {
+// No thread needs it any more: what they do next is the process's own.
+Result<Done> RestartedProcess::State::leave_area(const RebirthPlan& plan) {
+  const auto instruction = find_system_call(born.id);
+  if (!instruction) return instruction.error();
+  Registers registers{};
+  if (auto got = get_registers(born.id, registers); !got) return got;
+  const std::array<std::uint64_t, 2> area{plan.area_base, plan.area_size};
+  int owed = 0;
+  const auto unmapped = call_in(born.id, registers, *instruction, SYS_munmap, area, owed);
+  if (!unmapped) return unmapped.error();
+  if (*unmapped != 0) return Error{"munmap of a restart's area", static_cast<int>(-*unmapped)};
+  return Done{};
+}
+
+Result<Done> RestartedProcess::State::let_go(const RebirthPlan& plan,
+                                             const std::vector<pid_t>& threads) {
   const Record& record = stored->record();
   if (threads.size() != record.threads.size())
     return Error{"restart", EAGAIN, {}, "not all threads came to be"};
+  if (auto left = leave_area(plan); !left) return left;
   for (std::size_t i = 0; i < threads.size(); ++i) {
     const Thread& thread = record.threads[i];
     Registers registers{};
@@ -185,7 +211,7 @@ Result<Done> RestartedProcess::State::raise(RebirthPlan& plan, const RestartOpti
   if (::ptrace(PTRACE_CONT, born.id, nullptr, nullptr) != 0) return Error{"PTRACE_CONT", errno};
   const auto threads = wait_for_threads(refusals);
   if (!threads) return threads.error();
-  return let_go(*threads);
+  return let_go(plan, *threads);
 }
 
 Result<Done> RestartedProcess::State::start(const RestartOptions& options,
@@ -194,15 +220,9 @@ Result<Done> RestartedProcess::State::start(const RestartOptions& options,
   Refusals found;
   const Record& record = stored->record();
   if (auto looked = look_for_differences(record, options.any_files, found); !looked) return looked;
-  if (!kernel_pages_fit(record))
-    found.add("the kernel: its vdso is not the one of " + record.kernel);
-  if (!found.empty()) {
-    refusals = found.lines();
-    return Error{"restart", ENOTSUP, {}, "something is not as it was when the image was made"};
-  }
-  if (auto chosen = choose_mode(options.mode); !chosen) return chosen;
   RebirthPlan plan;
   plan.record = &record;
+  if (auto chosen = choose_mode(options.mode); !chosen) return chosen;
   plan.lazy = mode == RestartMode::lazy;
   if (mode == RestartMode::mapped) {
     plan.mapped = mappable_pages(*stored);
@@ -210,6 +230,14 @@ Result<Done> RestartedProcess::State::start(const RestartOptions& options,
       plan.image_files.push_back(stored->chain().descriptor(i));
   }
   if (auto places = find_places(plan); !places) return places;
+  if (options.other_kernel || !kernel_pages_fit(record)) {
+    plan.kernel_pages_stay = true;
+    vdso = lead_to_new_vdso(record, plan.kernel_pages, plan.kernel_place, found);
+  }
+  if (!found.empty()) {
+    refusals = found.lines();
+    return Error{"restart", ENOTSUP, {}, "something is not as it was when the image was made"};
+  }
   plan.drop_privileges = needs_namespace(static_cast<pid_t>(record.id)) && ::getuid() != 0;
   auto raised = raise(plan, options, refusals);
   if (!raised) {
@@ -274,12 +302,40 @@ unsigned RestartedProcess::keep() const noexcept {
 unsigned RestartedProcess::full_every() const noexcept {
   return static_cast<unsigned>(state_->stored->record().full_every);
 }
+const std::string& RestartedProcess::socket() const noexcept {
+  return state_->stored->record().socket;
+}
 double RestartedProcess::first_instruction_us() const noexcept {
   return state_->first_instruction_us;
 }
 
+// The kernel gives pages out as they are. Whether they were what they should be is known some time
+// after that, but known.
+Result<Done> RestartedProcess::State::check_mapped() {
+  sys::give_way();
+  std::vector<std::byte> pages;
+  std::vector<std::byte> scratch;
+  const Chain& chain = stored->chain();
+  for (std::uint32_t image = 0; image < chain.images(); ++image) {
+    for (std::uint64_t block = 0; block < chain.image_info(image).blocks; ++block) {
+      if (::kill(born.id, 0) != 0) return Done{};  // it has ended
+      const auto checked =
+          chain.check_block(image, static_cast<std::uint32_t>(block), pages, scratch);
+      if (checked) continue;
+      ::kill(born.id, SIGKILL);
+      return checked.error();
+    }
+  }
+  return Done{};
+}
+
 Result<Done> RestartedProcess::finish() {
-  return state_->supply != nullptr ? state_->supply->finish() : Result<Done>(Done{});
+  if (state_->supply != nullptr) return state_->supply->finish();
+  return state_->mode == RestartMode::mapped ? state_->check_mapped() : Result<Done>(Done{});
+}
+
+const std::vector<std::string>& RestartedProcess::notices() const noexcept {
+  return state_->notices;
 }
 
 int RestartedProcess::wait() { return state_->born.wait(); }

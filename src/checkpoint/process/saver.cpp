@@ -16,6 +16,7 @@
 
 #include "checkpoint/generations.hpp"
 #include "checkpoint/process/census.hpp"
+#include "checkpoint/process/critical_section.hpp"
 #include "checkpoint/process/file_pages.hpp"
 #include "checkpoint/process/inside.hpp"
 #include "checkpoint/process/memory_cut.hpp"
@@ -23,6 +24,7 @@
 #include "checkpoint/process/tracking.hpp"
 #include "checkpoint/process/waits.hpp"
 #include "sys/signal_safe_calls.hpp"
+#include "sys/time_slice.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -38,6 +40,7 @@ constexpr double kCopyNs = 500;
 constexpr double kForkNs = 200'000;
 constexpr double kForkPageNs = 100;
 constexpr std::uint64_t kMostCopied = std::uint64_t{64} << 20;
+constexpr std::uint64_t kIgnored = 1;  // SIG_IGN, as a number
 
 double since_us(std::uint64_t start) {
   return static_cast<double>(sys::monotonic_nanoseconds() - start) / 1e3;
@@ -88,22 +91,27 @@ struct ProcessSaver::State {
   bool tracking_was_tried = false;
   Waits waits;
   FilePages file_pages;
-  Runs saved;  // pages that the chain of the last image has, where it has not zeroes
+  CopiedPages spare;  // memory for the next cut
+  Runs saved;         // pages that the chain of the last image has, where it has not zeroes
   ImageId last{};
   std::string last_path;
   std::uint64_t generation = 0;
   unsigned since_full = 0;
 
-  Result<ProcessStatistics> checkpoint(const SaveOptions& save);
-  Result<Done> prepare(ProcessStatistics& statistics);
-  bool area_is_there(const std::vector<MapLine>& lines) const;
   struct Taken {
+    AllMappingFlags flags;
+    MappedFiles files;
     Record record;
     ObjectContents contents;
     MemoryCut memory;
   };
-  Result<Done> cut(StoppedProcess& stopped, const AllMappingFlags& flags, bool full, Taken& taken,
-                   ProcessStatistics& statistics);
+  Result<ProcessStatistics> checkpoint(const SaveOptions& save, std::span<const CutWord> words);
+  Result<Done> remember_words(std::span<CutWord> words);
+  Result<Done> write_words(std::span<const CutWord> words, std::uint32_t CutWord::*which);
+  Result<Done> prepare(Taken& taken, ProcessStatistics& statistics);
+  bool area_is_there(const std::vector<MapLine>& lines) const;
+  Error refused(const Refusals& found);
+  Result<Done> cut(StoppedProcess& stopped, bool full, Taken& taken, ProcessStatistics& statistics);
   Result<Done> cut_memory(StoppedProcess& stopped, const std::vector<MapLine>& lines, bool full,
                           Taken& taken, ProcessStatistics& statistics);
   Result<Done> choose_pages(bool full, Taken& taken, Runs present, const Runs& changed);
@@ -118,8 +126,14 @@ bool ProcessSaver::State::area_is_there(const std::vector<MapLine>& lines) const
 }
 
 // Ahead of the cut, while the process runs; but for the first time, which needs a stop of its own.
-Result<Done> ProcessSaver::State::prepare(ProcessStatistics& statistics) {
+Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& statistics) {
   const std::uint64_t started = sys::monotonic_nanoseconds();
+  auto flags = mapping_flags(process);
+  if (!flags) return Error{"a checkpoint of a process", flags.error().number};
+  taken.flags = std::move(*flags);
+  Refusals found;
+  if (auto looked = census_ahead(process, taken.record, found); !looked) return looked;
+  if (!found.empty()) return refused(found);
   auto text = read_whole(proc_path(process, "maps"));
   if (!text) return Error{"a checkpoint of a process", ESRCH};
   const std::vector<MapLine> lines = parse_maps(*text);
@@ -150,6 +164,7 @@ Result<Done> ProcessSaver::State::prepare(ProcessStatistics& statistics) {
         tracking.emplace(std::move(*begun));
     }
   }
+  taken.files.look_ahead(lines);
   if (tracking)
     if (auto looked = tracking->look_ahead(lines); !looked) return looked;
   statistics.protecting_us = since_us(started);
@@ -188,11 +203,14 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
   }
   if (!tracking || full) changed = all;
   changed = intersect(changed, all);
-  const double copying = static_cast<double>(size_bytes(changed) >> page_shift()) * kCopyNs;
+  const Runs files = file_runs(taken.record.mappings);
+  const std::uint64_t to_copy =
+      size_bytes(subtract(changed, files)) + bytes(Pages{file_pages.count()});
+  const double copying = static_cast<double>(to_copy >> page_shift()) * kCopyNs;
   const double forking =
       kForkNs + static_cast<double>(size_bytes(saved) >> page_shift()) * kForkPageNs;
   MemoryCut& memory = taken.memory;
-  if (!full && copying < forking && size_bytes(changed) <= kMostCopied) {
+  if (!full && copying < forking && to_copy <= kMostCopied) {
     auto present = own_pages(process, taken.record.mappings, all);
     if (!present) return present.error();
     if (auto chosen = choose_pages(full, taken, std::move(*present), changed); !chosen)
@@ -220,8 +238,13 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
   return Done{};
 }
 
-Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, const AllMappingFlags& flags,
-                                      bool full, Taken& taken, ProcessStatistics& statistics) {
+Error ProcessSaver::State::refused(const Refusals& found) {
+  refusals = found.lines();
+  return Error{"a checkpoint of a process", ENOTSUP, {}, "it has something that cannot be saved"};
+}
+
+Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, bool full, Taken& taken,
+                                      ProcessStatistics& statistics) {
   for (Tracee& tracee : stopped.threads()) waits.restart(process, tracee);
   const auto text = read_whole(proc_path(process, "maps"));
   if (!text) return text.error();
@@ -231,19 +254,21 @@ Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, const AllMappingF
   Refusals found;
   Record& record = taken.record;
   if (auto done = census_of_process(stopped, record, found); !done) return done;
-  if (auto done =
-          census_of_memory(process, lines, flags, area.range(), record, taken.contents, found);
+  if (auto done = census_of_memory(process, lines, taken.flags, taken.files, area.range(), record,
+                                   taken.contents, found);
       !done)
     return done;
   if (auto done = census_of_files(process, pidfd.get(), record, taken.contents, found); !done)
     return done;
-  if (!found.empty()) {
-    refusals = found.lines();
-    return Error{"a checkpoint of a process", ENOTSUP, {}, "it has something that cannot be saved"};
-  }
+  if (!found.empty()) return refused(found);
   if (auto done = ask_inside(stopped, area, record); !done) return done;
+  // A breakpoint under SIG_IGN would cost it that.
+  if (record.dispositions[SIGTRAP - 1].handler == kIgnored) found.add("SIGTRAP is ignored");
+  if (!found.empty()) return refused(found);
   for (std::size_t i = 0; i < record.threads.size(); ++i) {
-    const Registers registers = waits.for_image(stopped.threads()[i]);
+    Registers registers = waits.for_image(stopped.threads()[i]);
+    if (auto left = leave_critical_section(process, record.threads[i], registers); !left)
+      return left;
     const auto bytes = std::as_bytes(std::span(&registers, 1));
     record.threads[i].registers.assign(bytes.begin(), bytes.end());
   }
@@ -255,15 +280,37 @@ Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, const AllMappingF
   return cut_memory(stopped, lines, full, taken, statistics);
 }
 
-Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& save) {
+// `after` becomes what is there.
+Result<Done> ProcessSaver::State::remember_words(std::span<CutWord> words) {
+  for (CutWord& word : words) {
+    auto read =
+        read_memory(process, word.address, std::as_writable_bytes(std::span(&word.after, 1)));
+    if (!read) return read;
+  }
+  return Done{};
+}
+
+Result<Done> ProcessSaver::State::write_words(std::span<const CutWord> words,
+                                              std::uint32_t CutWord::*which) {
+  for (const CutWord& word : words) {
+    const std::uint32_t value = word.*which;
+    auto written = write_memory(process, word.address, std::as_bytes(std::span(&value, 1)));
+    if (!written) return written;
+  }
+  return Done{};
+}
+
+Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& save,
+                                                          std::span<const CutWord> words) {
+  sys::ask_for_short_turns();  // the process stands still while this thread waits for a processor
   refusals.clear();
   ProcessStatistics statistics;
-  const auto flags = mapping_flags(process);
-  if (!flags) return Error{"a checkpoint of a process", flags.error().number};
-  if (auto prepared = prepare(statistics); !prepared) return prepared.error();
+  Taken taken;
+  taken.memory.copied = std::move(spare);
+  taken.memory.copied.clear();
+  if (auto prepared = prepare(taken, statistics); !prepared) return prepared.error();
   const bool full =
       save.full || !tracking || last == ImageId{} || since_full + 1 >= options.full_every;
-  Taken taken;
   ImageInfo info;
   info.id = random_id();
   if (!full) info.parent = last;
@@ -280,7 +327,13 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
     statistics.freezing_us = since_us(started);
     statistics.threads = static_cast<unsigned>(stopped->threads().size());
     info.created_ns = nanoseconds_since_1970();
-    const auto done = cut(*stopped, *flags, full, taken, statistics);
+    std::vector<CutWord> changed(words.begin(), words.end());
+    auto done = remember_words(changed);
+    if (done) done = write_words(words, &CutWord::in_image);
+    if (done) done = cut(*stopped, full, taken, statistics);
+    // What is not in an image has not happened.
+    const auto undone = write_words(done ? words : changed, &CutWord::after);
+    if (done && !undone) done = undone;
     stopped->release();
     statistics.frozen_us = since_us(started);
     if (!done) return done.error();
@@ -302,12 +355,14 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
   taken.record.every_ms = static_cast<std::uint64_t>(options.every.count());
   taken.record.keep = options.keep;
   taken.record.full_every = options.full_every;
+  taken.record.socket = options.socket;
   info.generation = generation + 1;
   info.compression = options.compression;
   const std::string path = generation_path(options.directory, options.name, info.generation);
   auto written = save_image(path, info, taken.record, taken.contents, taken.memory, options.threads,
                             save.progress);
   if (!written) return written.error();
+  spare = std::move(taken.memory.copied);
   generation = info.generation;
   last = info.id;
   last_path = path;
@@ -350,10 +405,22 @@ Result<ProcessSaver> ProcessSaver::attach(pid_t id, const ProcessSaverOptions& o
   return ProcessSaver(std::move(state));
 }
 
-Result<ProcessStatistics> ProcessSaver::checkpoint(const SaveOptions& options) try {
-  return state_->checkpoint(options);
+Result<ProcessStatistics> ProcessSaver::checkpoint(const SaveOptions& options,
+                                                   std::span<const CutWord> words) try {
+  return state_->checkpoint(options, words);
 } catch (const std::bad_alloc&) {
   return Error{"a checkpoint of a process", ENOMEM};
+}
+
+Result<std::uint32_t> ProcessSaver::read_word(std::uint64_t address) const {
+  std::uint32_t value = 0;
+  auto read = read_memory(state_->process, address, std::as_writable_bytes(std::span(&value, 1)));
+  if (!read) return read.error();
+  return value;
+}
+
+Result<Done> ProcessSaver::write_word(std::uint64_t address, std::uint32_t value) const {
+  return write_memory(state_->process, address, std::as_bytes(std::span(&value, 1)));
 }
 
 const std::vector<std::string>& ProcessSaver::refusals() const noexcept { return state_->refusals; }

@@ -216,12 +216,11 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
   return stopped;
 }
 
-Result<std::int64_t> StoppedProcess::call(std::uint64_t instruction, std::int64_t number,
-                                          std::span<const std::uint64_t> arguments) {
-  Tracee& tracee = threads_.front();
+Result<std::int64_t> call_in(pid_t thread, Registers registers, std::uint64_t instruction,
+                             std::int64_t number, std::span<const std::uint64_t> arguments,
+                             int& owed) {
   std::array<std::uint64_t, 6> six{};
   std::copy(arguments.begin(), arguments.end(), six.begin());
-  Registers registers = tracee.registers;
   registers.rip = instruction;
   registers.rax = std::uint64_t(number);
   registers.orig_rax = ~std::uint64_t{0};
@@ -232,25 +231,29 @@ Result<std::int64_t> StoppedProcess::call(std::uint64_t instruction, std::int64_
   registers.r8 = six[4];
   registers.r9 = six[5];
   const auto deadline = Clock::now() + kErrandDeadline;
-  if (auto set = set_registers(tracee.thread, registers); !set) return set.error();
-  if (auto set = set_mask(tracee.thread, kAllButTrap); !set) return set.error();
-  Result<std::int64_t> outcome = Error{"a system call in another process", EIO};
+  if (auto set = set_registers(thread, registers); !set) return set.error();
+  if (auto set = set_mask(thread, kAllButTrap); !set) return set.error();
   // Once into the call, once out of it.
   for (int stops = 0; stops < 2;) {
-    if (::ptrace(PTRACE_SYSCALL, tracee.thread, nullptr, nullptr) != 0) {
-      outcome = Error{"PTRACE_SYSCALL", errno};
-      break;
-    }
-    const auto status = wait_for_stop(tracee.thread, deadline);
+    if (::ptrace(PTRACE_SYSCALL, thread, nullptr, nullptr) != 0)
+      return Error{"PTRACE_SYSCALL", errno};
+    const auto status = wait_for_stop(thread, deadline);
     if (!status) return status.error();
     if (stops_processes(WSTOPSIG(*status))) {
-      tracee.owed = WSTOPSIG(*status);
+      owed = WSTOPSIG(*status);
       continue;
     }
     ++stops;
   }
-  if (auto got = get_registers(tracee.thread, registers); !got) return got.error();
-  outcome = std::int64_t(registers.rax);
+  if (auto got = get_registers(thread, registers); !got) return got.error();
+  return std::int64_t(registers.rax);
+}
+
+Result<std::int64_t> StoppedProcess::call(std::uint64_t instruction, std::int64_t number,
+                                          std::span<const std::uint64_t> arguments) {
+  Tracee& tracee = threads_.front();
+  const auto outcome =
+      call_in(tracee.thread, tracee.registers, instruction, number, arguments, tracee.owed);
   put_back(tracee);
   return outcome;
 }

@@ -86,6 +86,13 @@ class StoppedProcess {
 /// SIGTRAP and those that stop processes. Returns the status, or an error: ETIMEDOUT, ESRCH (gone).
 Result<int> wait_for_stop(pid_t thread, std::chrono::steady_clock::time_point deadline);
 
+/// A system call by a stopped thread, with a `syscall` instruction of its process at `instruction`.
+/// Changes its registers, and blocks its signals. Returns what the kernel did, or -errno. A signal
+/// that stops processes and came meanwhile is put into `owed`.
+Result<std::int64_t> call_in(pid_t thread, Registers registers, std::uint64_t instruction,
+                             std::int64_t number, std::span<const std::uint64_t> arguments,
+                             int& owed);
+
 Result<Done> get_registers(pid_t thread, Registers& registers);
 Result<Done> set_registers(pid_t thread, const Registers& registers);
 Result<Done> get_extended(pid_t thread, std::vector<std::byte>& extended);

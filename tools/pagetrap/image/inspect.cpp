@@ -1,6 +1,9 @@
 // image inspect and image verify: what an image has, and whether all of it is there.
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
+
+#include <pagetrap/checkpoint/process.hpp>
 
 #include "../text/screen.hpp"
 #include "report.hpp"
@@ -20,6 +23,12 @@ std::string hexadecimal(std::uint64_t number) {
 
 std::string bytes_text(std::uint64_t bytes) { return size_text(static_cast<double>(bytes)); }
 
+bool is_process(const ImageInfo& info) {
+  return std::any_of(
+      info.regions.begin(), info.regions.end(),
+      [](const checkpoint::ImageRegion& region) { return region.name == "process"; });
+}
+
 void print_facts(const ImageInfo& info) {
   const std::uint64_t page_bytes = info.pages * info.page_size;
   char ratio[64] = "";
@@ -33,9 +42,11 @@ void print_facts(const ImageInfo& info) {
                                           : std::string("full image")});
   table.add(
       {"  taken", time_text(info.created_ns) + ", generation " + std::to_string(info.generation)});
-  table.add({"  pages", std::to_string(info.pages) + " of " + std::to_string(info.page_size) +
-                            " bytes (" + bytes_text(page_bytes) + "), and " +
-                            std::to_string(info.zero_pages) + " that are zero"});
+  std::string pages = std::to_string(info.pages) + " of " + std::to_string(info.page_size) +
+                      " bytes (" + bytes_text(page_bytes) + ")";
+  // The region of a process is all that it could address.
+  if (!is_process(info)) pages += ", and " + std::to_string(info.zero_pages) + " that are zero";
+  table.add({"  pages", pages});
   table.add({"  stored", bytes_text(info.stored_bytes) + " in " + std::to_string(info.blocks) +
                              " blocks, compression " + checkpoint::name(info.compression) + ratio});
   table.print();
@@ -52,6 +63,45 @@ void print_regions(const ImageInfo& info) {
                hexadecimal(region.base), region.root == 0 ? "-" : hexadecimal(region.root)});
   }
   table.print();
+}
+
+void print_process(const checkpoint::ProcessInfo& process) {
+  Table facts({Align::left, Align::left});
+  facts.add({"  process", std::to_string(process.id) + ", " + printable(process.command)});
+  facts.add({"  of", "Linux " + printable(process.kernel)});
+  for (std::size_t i = 0; i < process.threads.size(); ++i)
+    facts.add({i == 0 ? "  threads" : "", printable(process.threads[i])});
+  for (std::size_t i = 0; i < process.files.size(); ++i)
+    facts.add({i == 0 ? "  files" : "", printable(process.files[i])});
+  if (process.timers != 0) facts.add({"  timers", std::to_string(process.timers)});
+  facts.print();
+  Table memory({Align::left, Align::right, Align::left, Align::left});
+  memory.add({{"  memory", Style::faint},
+              {"size", Style::faint},
+              {"protection", Style::faint},
+              {"what", Style::faint}});
+  for (const auto& each : process.memory)
+    memory.add({"  " + hexadecimal(each.start), bytes_text(each.end - each.start), each.protection,
+                printable(each.what)});
+  memory.print();
+}
+
+void write_process(JsonWriter& json, const checkpoint::ProcessInfo& process) {
+  json.key("process").begin_object().member("command", printable(process.command));
+  json.member("id", std::uint64_t(process.id)).member("kernel", printable(process.kernel));
+  json.key("threads").begin_array();
+  for (const std::string& thread : process.threads) json.value(printable(thread));
+  json.end_array().key("files").begin_array();
+  for (const std::string& file : process.files) json.value(printable(file));
+  json.end_array().key("memory").begin_array();
+  for (const auto& each : process.memory)
+    json.begin_object()
+        .member("start", each.start)
+        .member("end", each.end)
+        .member("protection", each.protection)
+        .member("what", printable(each.what))
+        .end_object();
+  json.end_array().member("timers", process.timers).end_object();
 }
 
 void print_chain(const std::vector<ChainMember>& chain) {
@@ -86,6 +136,13 @@ void inspect_one(ImageReport& report, const std::string& file) {
   if (!report.json()) {
     print_heading(printable(file));
     print_facts(*info);
+  }
+  if (is_process(*info)) {
+    const auto process = checkpoint::inspect_process(file);
+    if (!process) return report.end(process.error(), file);
+    write_process(report.writer(), *process);
+    if (!report.json()) print_process(*process);
+  } else if (!report.json()) {
     print_regions(*info);
   }
   if (!info->incremental()) return report.end();

@@ -5,8 +5,8 @@
 
 #include "../run/launch.hpp"
 #include "options.hpp"
+#include "requests.hpp"
 #include "statistics.hpp"
-#include "supervise.hpp"
 
 namespace pagetrap::tool {
 namespace {

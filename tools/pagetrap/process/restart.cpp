@@ -76,6 +76,7 @@ int restart(const RestartRequest& request) {
   checkpoint::RestartOptions options;
   options.mode = mode_named(request.mode);
   options.any_files = request.any_files;
+  options.other_kernel = request.other_kernel;
   std::vector<std::string> refusals;
   auto started = RestartedProcess::start(path, options, refusals);
   if (!started) {
@@ -85,6 +86,8 @@ int restart(const RestartRequest& request) {
       std::fprintf(stderr, "pagetrap: restart: refused: %s\n", line.c_str());
     return kUnable;
   }
+  for (const std::string& notice : started->notices())
+    std::fprintf(stderr, "pagetrap: restart: %s\n", notice.c_str());
   if (request.verbose)
     std::fprintf(stderr, "pagetrap: restart: process %d, %s, first instruction after %.1f ms\n",
                  started->id_inside(), request.mode.empty() ? "automatic" : request.mode.c_str(),
@@ -95,6 +98,7 @@ int restart(const RestartRequest& request) {
     supervision.saving->full_every = std::max(1U, started->full_every());
   if (request.saving.compression.empty())
     supervision.saving->compression = started->image().compression;
+  supervision.saving->socket = started->socket();
   if (request.no_checkpoints) supervision.saving.reset();
   supervision.process = started->id();
   supervision.report = request.report;

@@ -10,8 +10,11 @@
 #include <filesystem>
 #include <vector>
 
+#include <pagetrap/checkpoint/protocol.hpp>
+
 #include "../run/launch.hpp"
 #include "options.hpp"
+#include "requests.hpp"
 #include "supervise.hpp"
 
 namespace pagetrap::tool {
@@ -63,6 +66,8 @@ int run_checkpoint(const RunRequest& request) {
     return unable("run: " + supervision.saving->directory + ": " + error.message(),
                   "A directory that can be written to is needed for the images.");
   supervision.report = request.report;
+  supervision.saving->socket = process::new_socket();
+  set(checkpoint::protocol::kVariable, supervision.saving->socket);
   process::block_signals();
   const pid_t child = ::fork();
   if (child < 0)

@@ -1,34 +1,23 @@
 #include "supervise.hpp"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cctype>
 #include <cerrno>
-#include <condition_variable>
 #include <csignal>
-#include <cstddef>
-#include <cstdio>
-#include <cstring>
-#include <mutex>
 #include <thread>
-#include <vector>
 
-#include "statistics.hpp"
+#include "requests.hpp"
+#include "series.hpp"
 
 namespace pagetrap::tool::process {
 namespace {
-
-using checkpoint::ProcessSaver;
-using Clock = std::chrono::steady_clock;
 
 constexpr std::array kHandedOn{SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM, SIGUSR1,
                                SIGUSR2, SIGALRM, SIGWINCH, SIGCONT};
@@ -38,150 +27,6 @@ sigset_t handed_on() {
   ::sigemptyset(&set);
   for (const int signal : kHandedOn) ::sigaddset(&set, signal);
   return set;
-}
-
-// A name that needs no file, and goes with its owner.
-socklen_t address_of(pid_t process, sockaddr_un& address) {
-  address = {};
-  address.sun_family = AF_UNIX;
-  const int length = std::snprintf(address.sun_path + 1, sizeof address.sun_path - 1,
-                                   "pagetrap-checkpoint-%d", process);
-  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 +
-                                static_cast<std::size_t>(length));
-}
-
-int listen_for(pid_t process) {
-  const int socket = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_un address{};
-  const socklen_t length = address_of(process, address);
-  if (socket < 0) return -1;
-  if (::bind(socket, reinterpret_cast<const sockaddr*>(&address), length) == 0 &&
-      ::listen(socket, 8) == 0)
-    return socket;
-  ::close(socket);
-  return -1;
-}
-
-/// Takes checkpoints in a thread of its own, which is the tracer.
-class Series {
- public:
-  Series(const Supervision& supervision) : supervision_(supervision), thread_([this] { run(); }) {}
-  ~Series() {
-    {
-      const std::lock_guard guard(lock_);
-      over_ = true;
-    }
-    wake_.notify_all();
-    thread_.join();
-    for (const int requester : requesters_) ::close(requester);
-  }
-  Series(const Series&) = delete;
-  Series& operator=(const Series&) = delete;
-
-  /// Answers there, and closes it.
-  void request(int requester, bool full) {
-    {
-      const std::lock_guard guard(lock_);
-      requesters_.push_back(requester);
-      full_ |= full;
-    }
-    wake_.notify_all();
-  }
-
- private:
-  void run() {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
-    auto saver = ProcessSaver::attach(supervision_.process, *supervision_.saving);
-    if (!saver) std::fprintf(stderr, "pagetrap: checkpoint: %s\n", describe(saver.error()).c_str());
-    const auto every = supervision_.saving->every;
-    auto next = Clock::now() + every;
-    std::unique_lock guard(lock_);
-    for (;;) {
-      const auto wanted = [&] { return over_ || !requesters_.empty(); };
-      if (every.count() == 0) {
-        wake_.wait(guard, wanted);
-      } else {
-        wake_.wait_until(guard, next, wanted);
-      }
-      if (over_) return;
-      if (requesters_.empty() && Clock::now() < next) continue;
-      const std::vector<int> asked = std::exchange(requesters_, {});
-      const bool full = std::exchange(full_, false);
-      guard.unlock();
-      std::string answer = saver ? take(*saver, full) : describe(saver.error()) + "\n";
-      for (const int requester : asked) {
-        // Whoever has gone away misses it.
-        static_cast<void>(!::send(requester, answer.data(), answer.size(), MSG_NOSIGNAL));
-        ::close(requester);
-      }
-      next = Clock::now() + every;
-      guard.lock();
-    }
-  }
-
-  std::string take(ProcessSaver& saver, bool full) {
-    const auto taken = saver.checkpoint({full, {}});
-    std::string answer;
-    if (taken) {
-      answer = json_of(*taken) + "\n";
-      report(answer);
-      said_ = {};
-      return answer;
-    }
-    if (taken.error().number == ESRCH) return "error: the process has ended\n";
-    answer = "error: " + describe(taken.error()) + "\n";
-    for (const std::string& line : saver.refusals()) answer += "refused: " + line + "\n";
-    if (answer != said_) {
-      std::fprintf(stderr, "pagetrap: checkpoint: %s", answer.c_str());
-      said_ = answer;  // not again and again
-    }
-    return answer;
-  }
-
-  void report(const std::string& line) const {
-    if (supervision_.report.empty()) return;
-    std::FILE* const file =
-        supervision_.report == "-" ? stderr : std::fopen(supervision_.report.c_str(), "ae");
-    if (file == nullptr) {
-      std::fprintf(stderr, "pagetrap: %s: %s\n", supervision_.report.c_str(), std::strerror(errno));
-      return;
-    }
-    std::fputs(line.c_str(), file);
-    if (file != stderr) std::fclose(file);
-  }
-
-  const Supervision& supervision_;
-  std::mutex lock_;
-  std::condition_variable wake_;
-  std::vector<int> requesters_;
-  bool full_ = false;
-  bool over_ = false;
-  std::string said_;
-  std::thread thread_;
-};
-
-// Only this user's, and root's.
-bool may_ask(int requester) {
-  ucred who{};
-  socklen_t length = sizeof who;
-  return ::getsockopt(requester, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 &&
-         (who.uid == 0 || who.uid == ::getuid());
-}
-
-void take_request(int listener, std::optional<Series>& series) {
-  const int requester = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-  if (requester < 0) return;
-  std::array<char, 16> words{};
-  const timeval patience{1, 0};
-  ::setsockopt(requester, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  const ssize_t got = ::recv(requester, words.data(), words.size() - 1, 0);
-  if (got <= 0 || !may_ask(requester) || !series) {
-    ::close(requester);
-    return;
-  }
-  series->request(requester, std::strcmp(words.data(), "full\n") == 0);
 }
 
 void hand_on(int signals, pid_t process) {
@@ -222,46 +67,31 @@ int supervise(const Supervision& supervision) {
   const int pidfd = static_cast<int>(::syscall(SYS_pidfd_open, supervision.process, 0));
   const sigset_t set = handed_on();
   const int signals = ::signalfd(-1, &set, SFD_CLOEXEC);
-  const int listener = supervision.saving ? listen_for(supervision.process) : -1;
+  std::array<int, 2> listeners{-1, -1};
   {
     std::optional<Series> series;
-    if (supervision.saving) series.emplace(supervision);
+    if (supervision.saving) {
+      listeners = {listen_at(socket_of(supervision.process)),
+                   supervision.saving->socket.empty() ? -1 : listen_at(supervision.saving->socket)};
+      series.emplace(supervision.process, *supervision.saving, supervision.report);
+    }
     std::optional<std::jthread> meanwhile;
     if (supervision.meanwhile) meanwhile.emplace(supervision.meanwhile);
     for (;;) {
-      std::array<pollfd, 3> events{
-          {{pidfd, POLLIN, 0}, {signals, POLLIN, 0}, {listener, POLLIN, 0}}};
+      std::array<pollfd, 4> events{{{pidfd, POLLIN, 0},
+                                    {signals, POLLIN, 0},
+                                    {listeners[0], POLLIN, 0},
+                                    {listeners[1], POLLIN, 0}}};
       if (::poll(events.data(), events.size(), -1) < 0 && errno != EINTR) break;
       if (pidfd < 0 || (events[0].revents & POLLIN) != 0) break;
       if ((events[1].revents & POLLIN) != 0) hand_on(signals, supervision.process);
-      if ((events[2].revents & POLLIN) != 0) take_request(listener, series);
+      for (std::size_t i = 0; i < listeners.size(); ++i)
+        if ((events[2 + i].revents & POLLIN) != 0) series->add(take_request(listeners[i]));
     }
   }
-  for (const int number : {pidfd, signals, listener})
+  for (const int number : {pidfd, signals, listeners[0], listeners[1]})
     if (number >= 0) ::close(number);
   return end_as(supervision.wait());
-}
-
-std::string ask_for_checkpoint(pid_t process, bool full) {
-  const int socket = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_un address{};
-  const socklen_t length = address_of(process, address);
-  std::string answer;
-  if (socket >= 0 && ::connect(socket, reinterpret_cast<const sockaddr*>(&address), length) == 0) {
-    const char* const words = full ? "full\n" : "next\n";
-    if (::send(socket, words, std::strlen(words), MSG_NOSIGNAL) > 0) {
-      std::array<char, 4096> bytes{};
-      for (;;) {
-        const ssize_t got = ::recv(socket, bytes.data(), bytes.size(), 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) break;
-        answer.append(bytes.data(), static_cast<std::size_t>(got));
-      }
-    }
-    if (answer.empty()) answer = "error: the process has ended, or is another user's\n";
-  }
-  if (socket >= 0) ::close(socket);
-  return answer;
 }
 
 std::optional<std::chrono::milliseconds> parse_time(const std::string& text) {

@@ -28,10 +28,6 @@ int supervise(const Supervision& supervision);
 void block_signals();
 void unblock_signals();
 
-/// Asks whoever supervises `process` for a checkpoint. Returns the answer's lines; an empty text:
-/// nobody does.
-std::string ask_for_checkpoint(pid_t process, bool full);
-
 /// A time as "30s", "10m", "1h", "500ms". Empty: it makes no sense.
 std::optional<std::chrono::milliseconds> parse_time(const std::string& text);
 
