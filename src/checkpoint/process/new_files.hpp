@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/process/record.hpp"
@@ -26,13 +27,15 @@ struct HighFiles {
   int first = 0;                 // they have this number or a larger one
   std::vector<int> of_mappings;  // by mapping; -1: it needs none
   int executable = -1;
-  std::vector<int> kept;  // of those that were asked for, in their order
+  std::vector<int> kept;  // of those that were asked for, in their order; there first
+  // Of memfds, F_ADD_SEALS: to be put on when they are mapped.
+  std::vector<std::pair<int, std::uint64_t>> seals;
 };
 
 /// Makes all of record.files, and closes everything else but `kept`, which get other numbers.
 /// `contents`: of record.objects. Throws Trouble.
-HighFiles make_files(const Record& record, const std::vector<std::vector<std::byte>>& contents,
-                     const std::vector<int>& kept);
+void make_files(const Record& record, const std::vector<std::vector<std::byte>>& contents,
+                const std::vector<int>& kept, HighFiles& high);
 
 }  // namespace process
 }  // namespace checkpoint

@@ -12,6 +12,7 @@
 #include <sys/rseq.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,6 +32,7 @@ namespace checkpoint {
 namespace process {
 namespace {
 
+constexpr int kTroubled = 3;
 constexpr std::uint64_t kLowest = 0x10000;          // vm.mmap_min_addr
 constexpr std::uint64_t kHighest = 0x7ffffffff000;  // TASK_SIZE of x86-64
 constexpr std::uint64_t kMaskBytes = 8;
@@ -109,6 +111,8 @@ class Rebirth {
     clear_addresses();
     for (std::size_t i = 0; i < record_.mappings.size(); ++i) map(i);
     for (const MappedPages& pages : plan_.mapped) map_image(pages);
+    for (const auto& [number, seals] : high_.seals)
+      list_.add(SYS_fcntl, number, F_ADD_SEALS, seals);
     if (!plan_.kernel_pages_stay)
       place_kernel_pages(record_, plan_.kernel_pages, plan_.kernel_place, list_);
     std::size_t opened = 0;
@@ -279,10 +283,8 @@ class Rebirth {
     list.add(SYS_prctl, PR_SET_NAME, desk_.put(thread.name), 0, 0, 0);
     // As far as this machine and this user have it.
     list.try_to(SYS_setpriority, PRIO_PROCESS, 0, thread.nice);
-    if (thread.policy != SCHED_OTHER) {
-      const auto priority = static_cast<std::int32_t>(thread.priority);
-      list.try_to(SYS_sched_setscheduler, 0, thread.policy, desk_.put(priority));
-    }
+    const auto priority = static_cast<std::int32_t>(thread.priority);
+    list.try_to(SYS_sched_setscheduler, 0, thread.policy, desk_.put(priority));
     if (!thread.affinity.empty())
       list.try_to(SYS_sched_setaffinity, 0, thread.affinity.size(), desk_.put(thread.affinity));
     for (const auto& pending : thread.pending)
@@ -297,7 +299,10 @@ class Rebirth {
 
   void set_timers() {
     for (unsigned i = 0; i < 3; ++i) {
-      const auto& times = record_.interval_timers[i];
+      auto times = record_.interval_timers[i];
+      // It has gone off: the kernel sets it again when the signal is taken.
+      if (i == ITIMER_REAL && (times[0] | times[1]) != 0 && (times[2] | times[3]) == 0)
+        times[3] = 1;
       if (times != std::array<std::uint64_t, 4>{}) list_.add(SYS_setitimer, i, desk_.put(times), 0);
     }
     if (record_.timers.empty()) return;
@@ -395,12 +400,15 @@ Result<Done> find_places(RebirthPlan& plan) {
   return Done{};
 }
 
-void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
-            const std::vector<int>& kept) {
+namespace {
+
+[[noreturn]] void become_with(RebirthPlan& plan,
+                              const std::vector<std::vector<std::byte>>& contents,
+                              const std::vector<int>& kept, HighFiles& high) {
   std::vector<int> with_images = kept;
   with_images.insert(with_images.end(), plan.image_files.begin(), plan.image_files.end());
   put_on_clothes(*plan.record);
-  const HighFiles high = make_files(*plan.record, contents, with_images);
+  make_files(*plan.record, contents, with_images, high);
   void* const base = reinterpret_cast<void*>(plan.area_base);
   if (::mmap(base, plan.area_size, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != base)
@@ -424,6 +432,22 @@ void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& conten
   ::sigdelset(&mask, SIGTRAP);
   ::sigprocmask(SIG_SETMASK, &mask, nullptr);
   enter(area.entry(), place, stack);
+}
+
+}  // namespace
+
+void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
+            const std::vector<int>& kept) {
+  HighFiles high;
+  try {
+    become_with(plan, contents, kept, high);
+  } catch (const std::exception& trouble) {
+    // The caller's own number for it is somebody else's now.
+    if (high.kept.empty()) throw;
+    const std::string words = trouble.what();
+    static_cast<void>(!::write(high.kept.front(), words.data(), words.size()));
+    ::_exit(kTroubled);
+  }
 }
 
 }  // namespace process

@@ -127,8 +127,7 @@ int Subject::wait() {
 void Subject::kill() {
   if (id_ <= 0) return;
   ::kill(id_, SIGKILL);
-  while (::waitpid(id_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  EXPECT_NE(wait(), -1) << "it cannot be killed";
   id_ = 0;
 }
 

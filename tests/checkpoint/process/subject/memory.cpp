@@ -36,6 +36,8 @@ void protect(char* at, std::size_t length, int protection) {
 
 sigjmp_buf escape;
 void jump_out(int) { ::siglongjmp(escape, 1); }
+// A store that is made, and where it is written.
+void store(char* at, int value) { *const_cast<volatile char*>(at) = static_cast<char>(value); }
 template <class Access>
 bool faults(Access access) {
   struct sigaction action {};
@@ -75,8 +77,8 @@ const Registered kProtections("protections", [](Stage& stage) {
   stage.wait_for_go();
   stage.expect(faults([&] { static_cast<void>(*static_cast<volatile char*>(all + 9 * kPage)); }),
                "PROT_NONE");
-  stage.expect(faults([&] { all[25 * kPage] = 1; }), "PROT_READ");
-  stage.expect(!faults([&] { all[57 * kPage + 1] = 58; }), "PROT_WRITE");
+  stage.expect(faults([&] { store(all + (25 * kPage), 1); }), "PROT_READ");
+  stage.expect(!faults([&] { store(all + (57 * kPage + 1), 58); }), "PROT_WRITE");
   protect(all, 64 * kPage, PROT_READ);
   bool right = true;
   for (std::size_t i = 0; i < 64; ++i)
@@ -84,7 +86,7 @@ const Registered kProtections("protections", [](Stage& stage) {
   stage.expect(right, "contents, that of PROT_NONE too");
   stage.expect(reinterpret_cast<int (*)()>(code)() == 42, "code that the program made");
   stage.expect(untouched[5 * kPage] == 0, "memory that was never touched");
-  stage.expect(faults([&] { nothing[kPage] = 1; }), "a reservation");
+  stage.expect(faults([&] { store(nothing + kPage, 1); }), "a reservation");
   protect(nothing, kPage, PROT_READ | PROT_WRITE);
   nothing[0] = 7;
   stage.expect(nothing[0] == 7 && nothing[1] == 0, "a reservation that is used");
@@ -139,7 +141,7 @@ const Registered kDeleted("deleted_files", [](Stage& stage) {
   stage.wait_for_go();
   stage.expect(pages[2 * kPage] == 'X' && pages[3 * kPage] == 'd', "a deleted file");
   stage.expect(pages[15 * kPage] == 'p', "its last page");
-  stage.expect(faults([&] { pages[9 * kPage] = 1; }), "its protection");
+  stage.expect(faults([&] { store(pages + (9 * kPage), 1); }), "its protection");
   stage.expect(before[11 * kPage] == 'l', "a file that was replaced");
 });
 
@@ -220,7 +222,7 @@ const Registered kStacks("stacks", [](Stage& stage) {
   stage.wait_for_go();
   stage.expect(go_down(6000) == 6000, "the first thread's stack grows by 6 MiB");
   stage.expect(growing[-1] == 'g', "a mapping that grew");
-  stage.expect(!faults([&] { growing[-3 * static_cast<long>(kPage)] = 'h'; }),
+  stage.expect(!faults([&] { store(growing + (-3 * static_cast<long>(kPage)), 'h'); }),
                "a mapping that grows");
 });
 

@@ -19,7 +19,7 @@ std::array<std::atomic<int>, 65> counts{};
 std::atomic<int> last_value{0};
 void count_signal(int signal, siginfo_t* info, void*) {
   ++counts[static_cast<std::size_t>(signal)];
-  last_value = info->si_value.sival_int;
+  if (info->si_value.sival_int != 0) last_value = info->si_value.sival_int;
 }
 void handle(int signal) {
   struct sigaction action {};
