@@ -120,8 +120,8 @@ const Registered kTimeout("in_poll_with_timeout", [](Stage& stage) {
       stage,
       [start] {
         pollfd poll{event, POLLIN, 0};
-        return unless(::poll(&poll, 1, 900) == 0, "poll") +
-               unless(now_seconds() - start > 0.85, "it waited too short");
+        std::string outcome = unless(::poll(&poll, 1, 900) == 0, "poll");
+        return outcome += unless(now_seconds() - start > 0.85, "it waited too short");
       },
       nothing, true);
 });
