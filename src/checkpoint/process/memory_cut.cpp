@@ -88,7 +88,7 @@ Result<Runs> own_pages(pid_t process, const std::vector<Mapping>& mappings, cons
         std::vector<PageRange> present;
         const PageRange pages{reinterpret_cast<std::byte*>(range.start),
                               pages_for(range.end - range.start)};
-        if (auto read = sys::scan_present(pagemap.get(), pages, present); !read)
+        if (auto read = sys::scan_contents(pagemap.get(), pages, present); !read)
           return read.error();
         for (const PageRange& run : present)
           found.push_back({reinterpret_cast<std::uint64_t>(run.base),
