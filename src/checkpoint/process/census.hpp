@@ -48,6 +48,7 @@ struct MappingFlags {
   std::uint64_t end = 0;
   std::uint64_t advice = 0;  // as in Mapping
   bool huge_pages = false;   // hugetlbfs
+  bool grows = false;        // down
   bool io = false;           // a device's
   bool to_come = false;      // pages that are absent are somebody's to bring (userfaultfd)
   int key = 0;               // protection key
@@ -68,7 +69,7 @@ class MappedFiles {
 };
 
 /// Fills record.mappings and objects. `ours`: the area of carried code, which is no part of it.
-Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
+Result<Done> census_of_memory(const std::vector<MapLine>& lines,
                               const AllMappingFlags& flags, const MappedFiles& files,
                               std::pair<std::uint64_t, std::uint64_t> ours, Record& record,
                               ObjectContents& contents, Refusals& refusals);
@@ -83,6 +84,12 @@ Result<Done> census_ahead(pid_t process, Record& record, Refusals& refusals);
 
 /// Everything else of the record that is read from /proc and ptrace, but for memory and files.
 Result<Done> census_of_process(StoppedProcess& stopped, Record& record, Refusals& refusals);
+
+/// Signals that are pending: asked for when timers have been, so that none is lost in between.
+void census_of_signals(StoppedProcess& stopped, Record& record);
+
+/// Whether it ignores SIGTRAP: it would not any more after a breakpoint.
+bool ignores_traps(pid_t process);
 
 /// A descriptor of the other process, as one of ours. Errors  those of pidfd_getfd(2), 5.6.
 Result<sys::Descriptor> take_descriptor(int pidfd, int number);

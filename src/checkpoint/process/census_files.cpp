@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/timerfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include <cstring>
 
 #include "checkpoint/process/census.hpp"
+#include "checkpoint/process/shared_memory.hpp"
 #include "checkpoint/process/sockets.hpp"
 
 namespace pagetrap {
@@ -22,8 +24,6 @@ inline namespace v0 {
 namespace checkpoint {
 namespace process {
 namespace {
-
-constexpr std::size_t kMostInPipe = std::size_t{1} << 20;
 
 // One descriptor being looked at.
 struct Looked {
@@ -62,28 +62,36 @@ int inherited_as(const struct stat& what) {
   return -1;
 }
 
-// Without taking anything out. Empty: nothing is in it.
-Result<std::vector<std::byte>> look_into_pipe(int reader, int capacity) {
+struct InPipe {
+  std::vector<std::byte> bytes;
+  std::vector<std::uint64_t> packets;  // their lengths
+};
+
+// Without taking anything out.
+Result<InPipe> look_into_pipe(int reader, std::uint64_t capacity) {
   std::array<int, 2> own{};
   if (::pipe2(own.data(), O_CLOEXEC | O_NONBLOCK) != 0) return Error{"pipe2", errno};
   const sys::Descriptor from(own[0]);
   const sys::Descriptor to(own[1]);
-  ::fcntl(to.get(), F_SETPIPE_SZ, capacity);
-  std::vector<std::byte> bytes(kMostInPipe);
-  const ssize_t copied = ::tee(reader, to.get(), bytes.size(), SPLICE_F_NONBLOCK);
-  if (copied < 0 && errno == EAGAIN) return std::vector<std::byte>{};
+  ::fcntl(to.get(), F_SETPIPE_SZ, static_cast<int>(capacity));
+  InPipe inside;
+  const ssize_t copied = ::tee(reader, to.get(), capacity, SPLICE_F_NONBLOCK);
+  if (copied < 0 && errno == EAGAIN) return inside;
   if (copied < 0) return Error{"tee of a pipe", errno};
+  inside.bytes.resize(static_cast<std::size_t>(copied));
   std::size_t filled = 0;
-  while (filled < static_cast<std::size_t>(copied)) {
-    const ssize_t got = ::read(from.get(), bytes.data() + filled, bytes.size() - filled);
+  while (filled < inside.bytes.size()) {
+    // Ends where a packet does.
+    const ssize_t got =
+        ::read(from.get(), inside.bytes.data() + filled, inside.bytes.size() - filled);
     if (got <= 0) return Error{"read of a pipe's copy", got < 0 ? errno : EIO};
     filled += static_cast<std::size_t>(got);
+    inside.packets.push_back(static_cast<std::uint64_t>(got));
   }
   int there = 0;
   if (::ioctl(reader, FIONREAD, &there) == 0 && static_cast<std::size_t>(there) != filled)
     return Error{"tee of a pipe", ENOBUFS, {}, "not all of its contents could be copied"};
-  bytes.resize(filled);
-  return bytes;
+  return inside;
 }
 
 Result<Done> look_at_pipe(const Looked& looked, int pidfd, OpenFile& file, Record& record,
@@ -117,10 +125,12 @@ Result<Done> look_at_pipe(const Looked& looked, int pidfd, OpenFile& file, Recor
     contents.emplace_back();
   }
   if (reads && contents[index].empty()) {
-    auto inside = look_into_pipe(own->get(), static_cast<int>(record.objects[index].size));
+    auto inside = look_into_pipe(own->get(), record.objects[index].size);
     if (!inside) return inside.error();
-    contents[index].push_back({0, std::move(*inside)});
+    contents[index].push_back({0, std::move(inside->bytes)});
+    record.objects[index].packets = std::move(inside->packets);
   }
+  if ((file.flags & O_DIRECT) != 0) record.objects[index].has_packets = 1;
   return Done{};
 }
 
@@ -169,21 +179,44 @@ std::array<std::uint64_t, 2> pair_in(const std::string& words) {
   return {seconds, nanoseconds};
 }
 
-void look_at_timer(const Looked& looked, OpenFile& file) {
+Result<Done> look_at_timer(const Looked& looked, int pidfd, OpenFile& file) {
   file.kind = FileKind::timer;
-  file.clock = looked.info.number("clockid");
-  file.count = looked.info.number("ticks");
-  file.timer_flags = looked.info.number("settime flags", 8);
-  const auto left = pair_in(looked.info.word("it_value"));
-  const auto interval = pair_in(looked.info.word("it_interval"));
+  // The kernel lets a timer with an interval rest until somebody reads it, or asks.
+  const auto own = take_descriptor(pidfd, looked.number);
+  if (!own) return own.error();
+  itimerspec times{};
+  if (::timerfd_gettime(own->get(), &times) != 0) return Error{"timerfd_gettime", errno};
+  const auto text = read_whole(
+      proc_path(looked.process, "fdinfo/" + std::to_string(looked.number)));
+  if (!text) return text.error();
+  const Fields info(*text);
+  file.clock = info.number("clockid");
+  file.count = info.number("ticks");
+  file.timer_flags = info.number("settime flags", 8);
+  const auto left = pair_in(info.word("it_value"));
+  const auto interval = pair_in(info.word("it_interval"));
   file.times = {interval[0], interval[1], left[0], left[1]};
+  const bool of_day = file.clock == CLOCK_REALTIME || file.clock == CLOCK_REALTIME_ALARM;
+  if (!of_day || (file.timer_flags & TFD_TIMER_ABSTIME) == 0 || (left[0] | left[1]) == 0) {
+    file.timer_flags = 0;
+    return Done{};
+  }
+  // A time of day, and not one from now.
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const std::uint64_t nanoseconds = left[1] + static_cast<std::uint64_t>(now.tv_nsec);
+  file.times[2] = left[0] + static_cast<std::uint64_t>(now.tv_sec) + nanoseconds / 1'000'000'000;
+  file.times[3] = nanoseconds % 1'000'000'000;
+  return Done{};
 }
 
 Result<Done> look_at_memory(const Looked& looked, int pidfd, OpenFile& file, Record& record,
                             ObjectContents& contents) {
   file.kind = FileKind::memory;
+  file.file.mode = looked.what.st_mode;
   std::uint64_t index = 0;
-  while (index < record.objects.size() && record.objects[index].inode != looked.what.st_ino)
+  while (index < record.objects.size() && (record.objects[index].kind == ObjectKind::pipe ||
+                                           record.objects[index].inode != looked.what.st_ino))
     ++index;
   if (index == record.objects.size()) {
     record.objects.emplace_back();
@@ -204,23 +237,9 @@ Result<Done> look_at_memory(const Looked& looked, int pidfd, OpenFile& file, Rec
   // Its own description: neither the position nor the way it was opened matters.
   const sys::Descriptor reader(::open(looked.proc.c_str(), O_RDONLY | O_CLOEXEC));
   if (!reader.valid()) return Error{"open a memfd of another process", errno};
-  contents[index].clear();
-  for (off_t at = 0;;) {
-    const off_t data = ::lseek(reader.get(), at, SEEK_DATA);
-    if (data < 0) break;
-    const off_t hole = ::lseek(reader.get(), data, SEEK_HOLE);
-    Contents piece;
-    piece.offset = static_cast<std::uint64_t>(data);
-    piece.bytes.resize(static_cast<std::size_t>(hole - data));
-    for (std::size_t done = 0; done < piece.bytes.size();) {
-      const ssize_t got = ::pread(reader.get(), piece.bytes.data() + done,
-                                  piece.bytes.size() - done, data + static_cast<off_t>(done));
-      if (got <= 0) return Error{"read a memfd of another process", got < 0 ? errno : EIO};
-      done += static_cast<std::size_t>(got);
-    }
-    contents[index].push_back(std::move(piece));
-    at = hole;
-  }
+  auto copied = copy_file(reader.get());
+  if (!copied) return copied.error();
+  contents[index] = std::move(*copied);
   return Done{};
 }
 
@@ -298,7 +317,7 @@ Result<Done> look_at(const Looked& looked, int pidfd, OpenFile& file, Record& re
     file.count = looked.info.number("eventfd-count", 16);
     file.clock = looked.info.number("eventfd-semaphore");
   } else if (looked.link == "anon_inode:[timerfd]") {
-    look_at_timer(looked, file);
+    return look_at_timer(looked, pidfd, file);
   } else if (looked.link == "anon_inode:[eventpoll]") {
     look_at_epoll(looked, file);
   } else if (looked.link == "anon_inode:[signalfd]") {
@@ -311,13 +330,24 @@ Result<Done> look_at(const Looked& looked, int pidfd, OpenFile& file, Record& re
   return Done{};
 }
 
-void check_watches(const Record& record, Refusals& refusals) {
+// SOURCE linux/kcmp.h
+struct EpollSlot {
+  std::uint32_t epoll;
+  std::uint32_t watched;
+  std::uint32_t which;  // of those under this number
+};
+
+bool watches(pid_t process, const OpenFile& epoll, const Watch& watch) {
+  const EpollSlot slot{static_cast<std::uint32_t>(epoll.descriptor),
+                       static_cast<std::uint32_t>(watch.descriptor), 0};
+  const long same = ::syscall(SYS_kcmp, process, process, KCMP_EPOLL_TFD, watch.descriptor, &slot);
+  return same == 0 || (same < 0 && errno != ENOENT && errno != EBADF);
+}
+
+void check_watches(pid_t process, const Record& record, Refusals& refusals) {
   for (const OpenFile& file : record.files)
     for (const Watch& watch : file.watches) {
-      const bool open =
-          std::any_of(record.files.begin(), record.files.end(),
-                      [&](const auto& each) { return each.descriptor == watch.descriptor; });
-      if (!open)
+      if (!watches(process, file, watch))
         refusals.add("fd " + std::to_string(file.descriptor) + ": epoll of fd " +
                      std::to_string(watch.descriptor) + ", which is closed");
     }
@@ -366,8 +396,8 @@ Result<Done> census_of_files(pid_t process, int pidfd, Record& record, ObjectCon
     record.files.push_back(std::move(file));
   }
   look_for_other_ends(pidfd, record, refusals);
-  check_watches(record, refusals);
-  return Done{};
+  check_watches(process, record, refusals);
+  return refusals.empty() ? copy_mapped_objects(process, record, contents) : Result<Done>(Done{});
 }
 
 }  // namespace process

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <sstream>
 
 #include "checkpoint/process/census.hpp"
@@ -52,28 +53,11 @@ std::uint64_t object_of_inode(Record& record, ObjectContents& contents, std::uin
   Object object;
   object.kind = ObjectKind::shared_memory;
   object.inode = inode;
-  object.name = name;
+  constexpr const char* kMemfd = "/memfd:";
+  object.name = name.starts_with(kMemfd) ? name.substr(std::strlen(kMemfd)) : name;
   record.objects.push_back(object);
   contents.emplace_back();
   return record.objects.size() - 1;
-}
-
-// Memory that a fork does not freeze: read while nobody writes.
-Result<Done> copy_shared(pid_t process, const MapLine& line, std::vector<Contents>& contents) {
-  const sys::Descriptor memory(::open(proc_path(process, "mem").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!memory.valid()) return Error{"open /proc/PID/mem", errno};
-  Contents piece;
-  piece.offset = line.offset;
-  piece.bytes.resize(line.end - line.start);
-  for (std::size_t done = 0; done < piece.bytes.size();) {
-    const ssize_t got = ::pread(memory.get(), piece.bytes.data() + done, piece.bytes.size() - done,
-                                static_cast<off_t>(line.start + done));
-    if (got < 0) return Error{"read shared memory", errno};
-    if (got == 0) break;
-    done += static_cast<std::size_t>(got);
-  }
-  contents.push_back(std::move(piece));
-  return Done{};
 }
 
 }  // namespace
@@ -103,6 +87,7 @@ Result<AllMappingFlags> mapping_flags(pid_t process) {
     at = end + 1;
     if (line.starts_with("VmFlags:") && last != nullptr) {
       last->advice = advice_in(line.substr(8));
+      last->grows = has_flag(line.substr(8), "gd");
       last->huge_pages = has_flag(line.substr(8), "ht");
       last->to_come = has_flag(line.substr(8), "um");
       last->io = has_flag(line.substr(8), "io") || has_flag(line.substr(8), "pf");
@@ -135,7 +120,7 @@ std::optional<FileIdentity> MappedFiles::find(const MapLine& line, const std::st
   return *now;
 }
 
-Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
+Result<Done> census_of_memory(const std::vector<MapLine>& lines,
                               const AllMappingFlags& flags, const MappedFiles& files,
                               std::pair<std::uint64_t, std::uint64_t> ours, Record& record,
                               ObjectContents& contents, Refusals& refusals) {
@@ -158,11 +143,13 @@ Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
       if (known->second.io && line.name != "[vvar]" && line.name != "[vvar_vclock]")
         refusals.add(where + ": memory of a device " + line.name);
     }
+    bool grows = line.name == "[stack]";
+    if (const auto known = flags.find(line.start); known != flags.end()) grows |= known->second.grows;
     if (line.name == "[vdso]") {
       mapping.kind = MappingKind::vdso;
     } else if (line.name.starts_with("[vvar")) {
       mapping.kind = MappingKind::vvar;
-    } else if (line.name == "[stack]") {
+    } else if (grows && line.inode == 0) {
       mapping.kind = MappingKind::stack;
     } else if (line.name.starts_with("/SYSV")) {
       refusals.add(where + ": System V shared memory " + line.name);
@@ -185,8 +172,6 @@ Result<Done> census_of_memory(pid_t process, const std::vector<MapLine>& lines,
         mapping.object = object_of_inode(record, contents, line.inode, path);
         Object& object = record.objects[mapping.object];
         object.size = std::max(object.size, line.offset + (line.end - line.start));
-        if (auto copied = copy_shared(process, line, contents[mapping.object]); !copied)
-          return copied;
       } else if (line.shared) {
         mapping.kind = MappingKind::shared_file;
         if (deleted) refusals.add(where + ": a shared mapping of a deleted file " + path);

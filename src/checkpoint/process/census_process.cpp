@@ -154,7 +154,6 @@ Result<Done> look_at_thread(pid_t process, const Tracee& tracee, Thread& thread)
     thread.rseq_bytes = rseq.rseq_abi_size;
     thread.rseq_signature = rseq.signature;
   }
-  thread.pending = pending_signals(tracee.thread, false);
   thread.affinity.resize(sizeof(cpu_set_t));
   if (::sched_getaffinity(tracee.thread, sizeof(cpu_set_t),
                           reinterpret_cast<cpu_set_t*>(thread.affinity.data())) != 0)
@@ -238,7 +237,6 @@ Result<Done> census_of_process(StoppedProcess& stopped, Record& record, Refusals
     record.limits[2 * i] = limit.rlim_cur;
     record.limits[2 * i + 1] = limit.rlim_max;
   }
-  record.pending = pending_signals(process, true);
 
   std::map<pid_t, std::uint64_t> inner;  // ids as the process knows them
   for (const Tracee& tracee : stopped.threads()) {
@@ -254,6 +252,17 @@ Result<Done> census_of_process(StoppedProcess& stopped, Record& record, Refusals
     std::memcpy(&record.xfeatures, extended.data() + kXfeaturesAt, sizeof record.xfeatures);
   look_at_timers(process, inner, record, refusals);
   return Done{};
+}
+
+void census_of_signals(StoppedProcess& stopped, Record& record) {
+  record.pending = pending_signals(stopped.threads().front().thread, true);
+  for (std::size_t i = 0; i < record.threads.size(); ++i)
+    record.threads[i].pending = pending_signals(stopped.threads()[i].thread, false);
+}
+
+bool ignores_traps(pid_t process) {
+  const auto text = read_whole(proc_path(process, "status"));
+  return text && ((Fields(*text).number("SigIgn", 16) >> (SIGTRAP - 1)) & 1) != 0;
 }
 
 }  // namespace process

@@ -3,7 +3,6 @@
 
 #include <sys/types.h>
 
-#include "checkpoint/process/record.hpp"
 #include "checkpoint/process/tracee.hpp"
 
 namespace pagetrap {
@@ -11,9 +10,10 @@ inline namespace v0 {
 namespace checkpoint {
 namespace process {
 
-/// In the process that goes on the kernel leads a thread that was stopped in a critical section to
-/// its abort handler. Does the same to the registers of an image.
-Result<Done> leave_critical_section(pid_t process, const Thread& thread, Registers& registers);
+/// Leads a thread that was stopped in a critical section to its abort handler, as the kernel would
+/// when it goes on. To be called before the thread runs an errand: after that the kernel has
+/// forgotten, since the errand is in no critical section.
+Result<Done> leave_critical_section(pid_t process, Tracee& tracee);
 
 }  // namespace process
 }  // namespace checkpoint

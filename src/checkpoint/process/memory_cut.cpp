@@ -174,22 +174,32 @@ Result<Done> CopiedPages::add(pid_t process, const Runs& runs) try {
   return Error{"a cut", ENOMEM, {}, "no memory for pages of the process"};
 }
 
-bool CopiedPages::read(std::uint64_t start, std::span<std::byte> out) const {
+CopiedPages::Stretch CopiedPages::read(std::uint64_t start, std::span<std::byte> out) const {
   const auto after =
       std::upper_bound(runs_.begin(), runs_.end(), start,
                        [](std::uint64_t address, const Run& run) { return address < run.start; });
-  if (after == runs_.begin()) return false;
-  const auto index = static_cast<std::size_t>(after - runs_.begin()) - 1;
-  if (start + out.size() > runs_[index].end) return false;
-  std::memcpy(out.data(), bytes_.data() + places_[index] + (start - runs_[index].start),
-              out.size());
-  return true;
+  if (after != runs_.begin() && start < (after - 1)->end) {
+    const auto index = static_cast<std::size_t>(after - runs_.begin()) - 1;
+    const std::size_t length = std::min<std::uint64_t>(out.size(), runs_[index].end - start);
+    std::memcpy(out.data(), bytes_.data() + places_[index] + (start - runs_[index].start), length);
+    return {true, length};
+  }
+  const std::uint64_t gap = after == runs_.end() ? out.size() : after->start - start;
+  return {false, std::min<std::uint64_t>(out.size(), gap)};
 }
 
+// A stretch that is wanted may lie half in a mapping that no fork takes along.
 Result<Done> MemoryCut::read(std::uint64_t start, std::span<std::byte> out) const {
-  if (copied.read(start, out)) return Done{};
-  if (copy == 0) return Error{"a cut", EINVAL, {}, "a page is missing in it"};
-  return read_any_memory(copy, start, out);
+  while (!out.empty()) {
+    const auto [here, length] = copied.read(start, out);
+    if (!here) {
+      if (copy == 0) return Error{"a cut", EINVAL, {}, "a page is missing in it"};
+      if (auto read = read_any_memory(copy, start, out.first(length)); !read) return read;
+    }
+    out = out.subspan(length);
+    start += length;
+  }
+  return Done{};
 }
 
 }  // namespace process

@@ -46,8 +46,12 @@ class CopiedPages {
     places_.clear();
     used_ = 0;
   }
-  /// Bytes of [start, start + out.size()), if that is here, as a part of one run.
-  [[nodiscard]] bool read(std::uint64_t start, std::span<std::byte> out) const;
+  /// What comes first at `start`: bytes that are here, and are put into `out`, or a gap.
+  struct Stretch {
+    bool here = false;
+    std::size_t length = 0;  // at most that of `out`
+  };
+  [[nodiscard]] Stretch read(std::uint64_t start, std::span<std::byte> out) const;
 
  private:
   Runs runs_;

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <termios.h>
@@ -53,6 +54,17 @@ class FileMaker {
     for (std::size_t i = 0; i < record_.files.size(); ++i) place(record_.files[i]);
     add_watches();
     for (const int end : spare_ends_) ::close(end);
+    for (const auto& [index, number] : memories_) {
+      const Object& object = record_.objects[index];
+      if (object.kind != ObjectKind::memfd) continue;
+      // Mappings may be older than this one; no seal comes after F_SEAL_SEAL.
+      const bool later = (object.seals & F_SEAL_FUTURE_WRITE) != 0;
+      const std::uint64_t last = later ? object.seals & (F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) : 0;
+      const std::uint64_t first = object.seals & ~last;
+      if (first != 0 && ::fcntl(number, F_ADD_SEALS, static_cast<int>(first)) != 0)
+        throw Trouble("memfd " + object.name, errno);
+      if (last != 0) high.seals.emplace_back(number, last);
+    }
   }
 
  private:
@@ -152,6 +164,23 @@ class FileMaker {
     return ::open(path.c_str(), static_cast<int>(flags) | O_CLOEXEC);
   }
 
+  static void refill(int writer, const Object& object, const std::vector<std::byte>& inside,
+                     const std::string& what) {
+    const bool packets = object.has_packets != 0 || object.packets.size() > 1;
+    // What does not fit is trouble, and nothing to wait for.
+    if (::fcntl(writer, F_SETFL, O_NONBLOCK | (packets ? O_DIRECT : 0)) != 0)
+      throw Trouble(what, errno);
+    if (!packets) {
+      write_all(writer, inside.data(), inside.size(), -1, what);
+      return;
+    }
+    const std::byte* at = inside.data();
+    for (const std::uint64_t length : object.packets) {
+      write_all(writer, at, length, -1, what);
+      at += length;
+    }
+  }
+
   // Both ends, with what was inside; the first description of each end is the one that was made.
   int pipe_end(const OpenFile& file) {
     const bool writes = (file.flags & O_ACCMODE) == O_WRONLY;
@@ -162,8 +191,7 @@ class FileMaker {
       if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw Trouble(name_of(file) + ": pipe", errno);
       for (int& end : ends) end = to_high(end, name_of(file));
       ::fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(object.size));
-      const std::vector<std::byte>& inside = contents_[file.object];
-      write_all(ends[1], inside.data(), inside.size(), -1, name_of(file) + ": pipe");
+      refill(ends[1], object, contents_[file.object], name_of(file) + ": pipe");
       known = pipes_.emplace(file.object, ends).first;
       spare_ends_.push_back(ends[0]);
       spare_ends_.push_back(ends[1]);
@@ -177,7 +205,7 @@ class FileMaker {
     itimerspec times{};
     times.it_interval = {static_cast<time_t>(file.times[0]), static_cast<long>(file.times[1])};
     times.it_value = {static_cast<time_t>(file.times[2]), static_cast<long>(file.times[3])};
-    if (::timerfd_settime(number, 0, &times, nullptr) != 0) throw Trouble(name_of(file), errno);
+    if (::timerfd_settime(number, static_cast<int>(file.timer_flags), &times, nullptr) != 0) throw Trouble(name_of(file), errno);
     if (file.count != 0 && ::ioctl(number, kSetTicks, &file.count) != 0)
       throw Trouble(name_of(file) + ": timerfd with expirations that were not read", errno);
     return number;
@@ -199,7 +227,8 @@ class FileMaker {
   }
 
   int open_one(const OpenFile& file) {
-    const int flags = static_cast<int>(file.flags) | O_CLOEXEC;
+    // A file without a name that was given one later: it has it now.
+    const int flags = (static_cast<int>(file.flags) & ~(O_TMPFILE & ~O_DIRECTORY)) | O_CLOEXEC;
     switch (file.kind) {
       case FileKind::regular:
       case FileKind::directory:
@@ -222,8 +251,11 @@ class FileMaker {
         std::memcpy(&mask, &file.mask, sizeof file.mask);
         return ::signalfd(-1, &mask, SFD_CLOEXEC);
       }
-      case FileKind::memory:
-        return reopen(memory_object(file.object), file.flags & O_ACCMODE);
+      case FileKind::memory: {
+        const int memory = memory_object(file.object);
+        if (::fchmod(memory, static_cast<mode_t>(file.file.mode & 07777)) != 0) return -1;
+        return reopen(memory, file.flags & O_ACCMODE);
+      }
     }
     return -1;
   }
@@ -266,13 +298,6 @@ class FileMaker {
                         static_cast<int>(watch.descriptor), &event) != 0)
           throw Trouble(name_of(file) + ": epoll", errno);
       }
-    }
-    // Last, since a sealed memfd takes no contents.
-    for (const auto& [index, number] : memories_) {
-      const std::uint64_t seals = record_.objects[index].seals;
-      if (seals != 0 && record_.objects[index].kind == ObjectKind::memfd &&
-          ::fcntl(number, F_ADD_SEALS, static_cast<int>(seals)) != 0)
-        throw Trouble("memfd " + record_.objects[index].name, errno);
     }
   }
 

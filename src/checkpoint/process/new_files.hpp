@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/process/record.hpp"
@@ -26,7 +27,9 @@ struct HighFiles {
   int first = 0;                 // they have this number or a larger one
   std::vector<int> of_mappings;  // by mapping; -1: it needs none
   int executable = -1;
-  std::vector<int> kept;  // of those that were asked for, in their order
+  std::vector<int> kept;  // of those that were asked for, in their order; there first
+  // Of memfds, F_ADD_SEALS: to be put on when they are mapped.
+  std::vector<std::pair<int, std::uint64_t>> seals;
 };
 
 /// Makes all of record.files, and closes everything else but `kept`, which get other numbers.

@@ -12,6 +12,7 @@
 #include <sys/rseq.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -112,6 +113,8 @@ class Rebirth {
     clear_addresses();
     for (std::size_t i = 0; i < record_.mappings.size(); ++i) map(i);
     for (const MappedPages& pages : plan_.mapped) map_image(pages);
+    for (const auto& [number, seals] : high_.seals)
+      list_.add(SYS_fcntl, number, F_ADD_SEALS, seals);
     if (!plan_.kernel_pages_stay)
       place_kernel_pages(record_, plan_.kernel_pages, plan_.kernel_place, list_);
     std::size_t opened = 0;
@@ -282,10 +285,8 @@ class Rebirth {
     list.add(SYS_prctl, PR_SET_NAME, desk_.put(thread.name), 0, 0, 0);
     // As far as this machine and this user have it.
     list.try_to(SYS_setpriority, PRIO_PROCESS, 0, thread.nice);
-    if (thread.policy != SCHED_OTHER) {
-      const auto priority = static_cast<std::int32_t>(thread.priority);
-      list.try_to(SYS_sched_setscheduler, 0, thread.policy, desk_.put(priority));
-    }
+    const auto priority = static_cast<std::int32_t>(thread.priority);
+    list.try_to(SYS_sched_setscheduler, 0, thread.policy, desk_.put(priority));
     if (!thread.affinity.empty())
       list.try_to(SYS_sched_setaffinity, 0, thread.affinity.size(), desk_.put(thread.affinity));
     for (const auto& pending : thread.pending)
@@ -300,7 +301,10 @@ class Rebirth {
 
   void set_timers() {
     for (unsigned i = 0; i < 3; ++i) {
-      const auto& times = record_.interval_timers[i];
+      auto times = record_.interval_timers[i];
+      // It has gone off: the kernel sets it again when the signal is taken.
+      if (i == ITIMER_REAL && (times[0] | times[1]) != 0 && (times[2] | times[3]) == 0)
+        times[3] = 1;
       if (times != std::array<std::uint64_t, 4>{}) list_.add(SYS_setitimer, i, desk_.put(times), 0);
     }
     if (record_.timers.empty()) return;
@@ -424,10 +428,9 @@ void become_or_throw(RebirthPlan& plan, const std::vector<std::vector<std::byte>
   const ListPlace where{kListPlace, place, rebirth.userfaultfd_index()};
   if (::write(high.kept[0], &where, sizeof where) != sizeof where)
     throw Trouble("restart: telling its parent", errno);
-  sigset_t mask;
-  ::sigfillset(&mask);
-  ::sigdelset(&mask, SIGTRAP);
-  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
+  // All signals: the C library would leave out those of its own, which timers send.
+  const std::uint64_t mask = ~(std::uint64_t{1} << (SIGTRAP - 1));
+  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, kMaskBytes);
   enter(area.entry(), place, stack);
 }
 

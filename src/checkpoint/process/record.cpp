@@ -48,7 +48,7 @@ void fields(Archive& a, OpenFile& file) {
 template <class Archive>
 void fields(Archive& a, Object& object) {
   a(object.kind, object.inode, object.name, object.size, object.seals, object.contents_at,
-    object.contents_bytes);
+    object.contents_bytes, object.has_packets, object.packets);
 }
 template <class Archive>
 void fields(Archive& a, Timer& timer) {
@@ -199,10 +199,16 @@ bool makes_sense(const Record& record) {
         file.object >= record.objects.size())
       return false;
   }
-  for (const Object& object : record.objects)
+  for (const Object& object : record.objects) {
+    std::uint64_t left = object.contents_bytes;
+    for (const std::uint64_t length : object.packets) {
+      if (length > left) return false;
+      left -= length;
+    }
     if (object.kind > ObjectKind::memfd || object.contents_at > kObjectsBytes ||
         object.contents_bytes > kObjectsBytes)
       return false;
+  }
   return true;
 }
 

@@ -60,8 +60,12 @@ Result<Done> look_for_differences(const Record& record, bool any_files, Refusals
     if ((mapping.kind == MappingKind::file || mapping.kind == MappingKind::shared_file) &&
         seen.insert(mapping.file.path).second)
       compare(mapping.file, "mapping " + hex(mapping.start), false, refusals);
+  // Through which descriptor it writes does not matter.
+  std::set<std::string> writes;
+  for (const OpenFile& file : record.files)
+    if ((file.flags & O_ACCMODE) != O_RDONLY) writes.insert(file.file.path);
   for (const OpenFile& file : record.files) {
-    const bool written = (file.flags & O_ACCMODE) != O_RDONLY;
+    const bool written = writes.contains(file.file.path) || (file.flags & O_PATH) != 0;
     const std::string who = "fd " + std::to_string(file.descriptor);
     if (file.kind == FileKind::regular) compare(file.file, who, written, refusals);
     if (file.kind == FileKind::directory) compare(file.file, who, true, refusals);

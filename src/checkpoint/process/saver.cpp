@@ -39,7 +39,6 @@ constexpr double kCopyNs = 500;
 constexpr double kForkNs = 200'000;
 constexpr double kForkPageNs = 100;
 constexpr std::uint64_t kMostCopied = std::uint64_t{64} << 20;
-constexpr std::uint64_t kIgnored = 1;  // SIG_IGN, as a number
 
 double since_us(std::uint64_t start) {
   return static_cast<double>(sys::monotonic_nanoseconds() - start) / 1e3;
@@ -108,6 +107,8 @@ struct ProcessSaver::State {
   Result<Done> remember_words(std::span<CutWord> words);
   Result<Done> write_words(std::span<const CutWord> words, std::uint32_t CutWord::*which);
   Result<Done> prepare(Taken& taken, ProcessStatistics& statistics);
+  Result<Done> make_ready(StoppedProcess& stopped);
+  void leave(StoppedProcess& stopped);
   bool area_is_there(const std::vector<MapLine>& lines) const;
   Error refused(const Refusals& found);
   Result<Done> cut(StoppedProcess& stopped, bool full, Taken& taken, ProcessStatistics& statistics);
@@ -122,6 +123,26 @@ bool ProcessSaver::State::area_is_there(const std::vector<MapLine>& lines) const
            return line.start == area.base() && line.end == area.base() + Area::kCodeBytes &&
                   line.protection == (PROT_READ | PROT_EXEC) && line.inode == 0;
          });
+}
+
+// What has to be known, or changed, before threads run errands.
+Result<Done> ProcessSaver::State::make_ready(StoppedProcess& stopped) {
+  // A breakpoint under SIG_IGN would cost it that.
+  if (ignores_traps(process)) {
+    Refusals found;
+    found.add("SIGTRAP is ignored");
+    return refused(found);
+  }
+  for (Tracee& tracee : stopped.threads()) {
+    waits.restart(process, tracee);
+    if (auto left = leave_critical_section(process, tracee); !left) return left;
+  }
+  return Done{};
+}
+
+void ProcessSaver::State::leave(StoppedProcess& stopped) {
+  for (const Tracee& tracee : stopped.threads()) waits.leave(process, tracee);
+  stopped.release();
 }
 
 // Ahead of the cut, while the process runs; but for the first time, which needs a stop of its own.
@@ -150,7 +171,7 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
       if (!culprit.empty()) refusals.push_back(culprit);
       return stopped.error();
     }
-    for (Tracee& tracee : stopped->threads()) waits.restart(process, tracee);
+    if (auto ready = make_ready(*stopped); !ready) return ready;
     if (!area.valid()) {
       auto mapped = Area::map_in(*stopped);
       if (!mapped) return mapped.error();
@@ -162,6 +183,7 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
       if (auto begun = Tracking::begin(process, std::move(*opened)); begun)
         tracking.emplace(std::move(*begun));
     }
+    leave(*stopped);
   }
   taken.files.look_ahead(lines);
   if (tracking)
@@ -252,7 +274,7 @@ Error ProcessSaver::State::refused(const Refusals& found) {
 
 Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, bool full, Taken& taken,
                                       ProcessStatistics& statistics) {
-  for (Tracee& tracee : stopped.threads()) waits.restart(process, tracee);
+  if (auto ready = make_ready(stopped); !ready) return ready;
   const auto text = read_whole(proc_path(process, "maps"));
   if (!text) return text.error();
   const std::vector<MapLine> lines = parse_maps(*text);
@@ -261,7 +283,7 @@ Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, bool full, Taken&
   Refusals found;
   Record& record = taken.record;
   if (auto done = census_of_process(stopped, record, found); !done) return done;
-  if (auto done = census_of_memory(process, lines, taken.flags, taken.files, area.range(), record,
+  if (auto done = census_of_memory(lines, taken.flags, taken.files, area.range(), record,
                                    taken.contents, found);
       !done)
     return done;
@@ -269,13 +291,9 @@ Result<Done> ProcessSaver::State::cut(StoppedProcess& stopped, bool full, Taken&
     return done;
   if (!found.empty()) return refused(found);
   if (auto done = ask_inside(stopped, area, record); !done) return done;
-  // A breakpoint under SIG_IGN would cost it that.
-  if (record.dispositions[SIGTRAP - 1].handler == kIgnored) found.add("SIGTRAP is ignored");
-  if (!found.empty()) return refused(found);
+  census_of_signals(stopped, record);
   for (std::size_t i = 0; i < record.threads.size(); ++i) {
-    Registers registers = waits.for_image(stopped.threads()[i]);
-    if (auto left = leave_critical_section(process, record.threads[i], registers); !left)
-      return left;
+    const Registers registers = waits.for_image(stopped.threads()[i]);
     const auto bytes = std::as_bytes(std::span(&registers, 1));
     record.threads[i].registers.assign(bytes.begin(), bytes.end());
   }
@@ -341,7 +359,7 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
     // What is not in an image has not happened.
     const auto undone = write_words(done ? words : changed, &CutWord::after);
     if (done && !undone) done = undone;
-    stopped->release();
+    leave(*stopped);
     statistics.frozen_us = since_us(started);
     if (!done) return done.error();
   }

@@ -47,6 +47,22 @@ bool stops_processes(int signal) {
   return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
 }
 
+bool has_ended(pid_t thread) {
+  const auto status = read_whole(proc_path(thread, "status"));
+  if (!status) return true;
+  const std::string state = Fields(*status).word("State");
+  return state.starts_with("Z") || state.starts_with("X");
+}
+
+// Whether it is a process, and this one's child: then its end is for its parent to wait for.
+bool is_own_child(pid_t thread) {
+  const auto text = read_whole(proc_path(thread, "status"));
+  if (!text) return false;
+  const Fields status(*text);
+  return status.number("Tgid") == static_cast<std::uint64_t>(thread) &&
+         status.number("PPid") == static_cast<std::uint64_t>(::getpid());
+}
+
 // Where the thread is, for a message.
 std::string describe_thread(pid_t process, pid_t thread) {
   const std::string folder = "task/" + std::to_string(thread) + "/";
@@ -137,11 +153,16 @@ Result<Done> set_mask(pid_t thread, std::uint64_t mask) {
 
 Result<int> wait_for_stop(pid_t thread, Clock::time_point deadline) {
   for (int turn = 0;; ++turn) {
-    int status = 0;
-    const pid_t who = ::waitpid(thread, &status, __WALL | WNOHANG);
-    if (who < 0 && errno != EINTR) return Error{"wait for a thread", errno};
-    if (who == thread) {
-      if (!WIFSTOPPED(status)) return Error{"wait for a thread", ESRCH};
+    siginfo_t info{};
+    constexpr int kLook = WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL;
+    if (::waitid(P_PID, static_cast<id_t>(thread), &info, kLook) != 0 && errno != EINTR)
+      return Error{"wait for a thread", errno};
+    if (info.si_pid == thread) {
+      const bool stands = info.si_code == CLD_TRAPPED || info.si_code == CLD_STOPPED;
+      if (!stands && is_own_child(thread)) return Error{"wait for a thread", ESRCH};
+      int status = 0;
+      if (::waitpid(thread, &status, __WALL | WNOHANG) != thread || !WIFSTOPPED(status))
+        return Error{"wait for a thread", ESRCH};
       return status;
     }
     if (Clock::now() > deadline) return Error{"wait for a thread", ETIMEDOUT};
@@ -176,14 +197,21 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
       if (::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) != 0) {
         const int error = errno;
         if (error == ESRCH) continue;  // ended meanwhile
+        if (has_ended(thread)) {
+          // RACE a thread that ends is in the list for a moment more; a first one stays.
+          if (thread != process) continue;
+          culprit = "thread " + std::to_string(thread) + ": the first thread has ended";
+          return Error{"a checkpoint of a process", ENOTSUP, {}, "it cannot be made again"};
+        }
         culprit = describe_thread(process, thread);
         return Error{"PTRACE_SEIZE",
                      error,
                      {},
                      "only a parent or root may, and no two: `pagetrap doctor` tells"};
       }
-      if (::ptrace(PTRACE_INTERRUPT, thread, nullptr, nullptr) != 0) continue;
-      stopped.threads_.push_back({thread, {}, {}, 0, 0});
+      // Fails when it ends: that is waited for below, since nobody else can any more.
+      static_cast<void>(::ptrace(PTRACE_INTERRUPT, thread, nullptr, nullptr));
+      stopped.threads_.push_back({thread, {}, {}, 0, 0, false});
       fresh.push_back(thread);
       again = true;
     }
@@ -313,7 +341,8 @@ void StoppedProcess::put_back(Tracee& tracee) noexcept {
 
 void StoppedProcess::release() noexcept {
   if (!std::exchange(held_, false)) return;
-  for (const Tracee& tracee : threads_) {
+  for (Tracee& tracee : threads_) {
+    if (tracee.changed) put_back(tracee);
     if (::ptrace(PTRACE_DETACH, tracee.thread, nullptr, nullptr) != 0) {
       // Not stopped yet: it is let go when it does.
       const auto status = wait_for_stop(tracee.thread, Clock::now() + std::chrono::seconds(1));

@@ -36,6 +36,7 @@ struct Tracee {
   std::vector<std::byte> extended;  // FP, SSE, AVX...: the layout of XSAVE, not compacted
   std::uint64_t mask = 0;           // blocked signals
   int owed = 0;                     // a stop signal that came meanwhile, sent again when it goes on
+  bool changed = false;             // `registers` are not those of the kernel any more
 };
 
 /// All threads of a process, stopped. They go on, as they were, when this ends.

@@ -31,6 +31,11 @@ bool ends_for_nothing(std::uint64_t call) {
 // A wait that went on from one cut to the next gives up the processor for that and for the stop.
 constexpr std::uint64_t kSwitchesOfOneWait = 2;
 
+std::uint64_t switches_of(pid_t process, pid_t thread) {
+  const auto status = read_whole(proc_path(process, "task/" + std::to_string(thread) + "/status"));
+  return status ? Fields(*status).number("voluntary_ctxt_switches") : 0;
+}
+
 void repeat(Registers& registers, std::uint64_t call) {
   registers.rip -= kInstructionBytes;
   registers.rax = call;
@@ -42,14 +47,13 @@ void repeat(Registers& registers, std::uint64_t call) {
 void Waits::restart(pid_t process, Tracee& tracee) {
   Registers& registers = tracee.registers;
   const std::uint64_t call = registers.orig_rax;
-  if (call == kNoCall) {
+  // Only of these it has to be known how long they are going on.
+  if (call == kNoCall ||
+      (static_cast<std::int64_t>(registers.rax) != kRestartBlock && !ends_for_nothing(call))) {
     last_.erase(tracee.thread);
     return;
   }
-  const auto status =
-      read_whole(proc_path(process, "task/" + std::to_string(tracee.thread) + "/status"));
-  Wait now{call, registers.rip, registers.rsp,
-           status ? Fields(*status).number("voluntary_ctxt_switches") : 0,
+  Wait now{call, registers.rip, registers.rsp, switches_of(process, tracee.thread),
            sys::monotonic_nanoseconds()};
   const auto before = last_.find(tracee.thread);
   const bool the_same = before != last_.end() && before->second.instruction == now.instruction &&
@@ -66,9 +70,15 @@ void Waits::restart(pid_t process, Tracee& tracee) {
           std::max<std::int64_t>(0, timeout - static_cast<std::int64_t>(waited)));
     }
     repeat(registers, call);
+    tracee.changed = true;
     now.instruction = registers.rip + kInstructionBytes;
   }
   last_[tracee.thread] = now;
+}
+
+void Waits::leave(pid_t process, const Tracee& tracee) {
+  const auto known = last_.find(tracee.thread);
+  if (known != last_.end()) known->second.switches = switches_of(process, tracee.thread);
 }
 
 Registers Waits::for_image(const Tracee& tracee) {

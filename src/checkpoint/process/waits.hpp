@@ -21,6 +21,8 @@ class Waits {
   /// Lets the thread make a call again that would have ended with EINTR for the stop only.
   /// Changes tracee.registers.
   void restart(pid_t process, Tracee& tracee);
+  /// At the end of a stop: what the thread did in it is no part of what it waits in.
+  void leave(pid_t process, const Tracee& tracee);
   /// The registers with which a restored thread begins: at the call, if it was in one. A relative
   /// timeout begins anew there, but for calls that keep in memory what is left.
   Registers for_image(const Tracee& tracee);
