@@ -49,7 +49,7 @@ void measure(const Effort& effort, Report& report) {
   const std::string python = find_program("python3");
   if (python.empty()) report.skip("python3 is not installed");
   const ScratchDirectory scratch(report);
-  const Words plain{python, "-c", kPython, effort.quick ? "1000000" : "4000000"};
+  const Words plain{python, "-c", kPython, effort.quick ? "3000000" : "5000000"};
   Words ours{own_command(), "run", "--checkpoint", scratch.file("images"), "--"};
   ours.insert(ours.end(), plain.begin(), plain.end());
   interleave(

@@ -62,6 +62,7 @@ void end(RestartedProcess& process) {
 
 template <RestartMode Mode>
 void measure_first_instruction(const Effort& effort, Report& report) {
+  if (Mode == RestartMode::mapped) only_in_full_run(effort, report);
   const ScratchDirectory scratch(report);
   const Saved saved(report, scratch);
   const auto one = [&](RestartMode mode) {

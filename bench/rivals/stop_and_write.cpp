@@ -1,6 +1,7 @@
 #include "rivals/stop_and_write.hpp"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -40,9 +41,8 @@ std::string proc(pid_t process, const char* name) {
 
 class File {
  public:
-  File(const std::string& path, int flags)
-      : descriptor_(open(path.c_str(), flags | O_CLOEXEC, 0600)) {
-    if (descriptor_ < 0) fail(path.c_str());
+  explicit File(int descriptor) : descriptor_(descriptor) {
+    if (descriptor_ < 0) fail("open");
   }
   ~File() { close(descriptor_); }
   File(const File&) = delete;
@@ -122,7 +122,7 @@ void add_present(int pagemap, Range range, std::vector<Range>& out) {
 }
 
 std::vector<Range> memory_of(pid_t process) {
-  const File pagemap(proc(process, "pagemap"), O_RDONLY);
+  const File pagemap(open(proc(process, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
   std::vector<Range> ranges;
   std::ifstream maps(proc(process, "maps"));
   for (std::string line; std::getline(maps, line);) {
@@ -156,8 +156,8 @@ double write_memory(pid_t process, int out) {
 
 }  // namespace
 
-StopAndWrite stop_and_write(pid_t process, const std::string& path) {
-  const File out(path, O_WRONLY | O_CREAT | O_TRUNC);
+StopAndWrite stop_and_write(pid_t process) {
+  const File out(memfd_create("core", MFD_CLOEXEC));
   StopAndWrite result;
   result.begin_ns = now_ns();
   {

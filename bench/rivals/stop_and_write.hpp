@@ -1,5 +1,5 @@
 // What debuggers do when they save a process (gcore of GDB): all its threads stand still until all
-// of its memory is in a file.
+// of its memory is in a file. Here in one that is memory too: no disk makes anybody wait.
 #pragma once
 
 #include <sys/types.h>
@@ -17,8 +17,8 @@ struct StopAndWrite {
 };
 
 /// What it would take at least: pages that are there and not a file's, with no description of them,
-/// no registers, and without waiting for the disk. Throws std::system_error: `process` may not be
+/// no registers, and no disk. Throws std::system_error: `process` may not be
 /// traced, or has ended; it goes on, if it is there.
-StopAndWrite stop_and_write(pid_t process, const std::string& path);
+StopAndWrite stop_and_write(pid_t process);
 
 }  // namespace pagetrap::bench::rivals

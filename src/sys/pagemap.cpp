@@ -27,9 +27,9 @@ void append(const page_region& found, std::vector<PageRange>& out) {
   }
 }
 
-// One PAGEMAP_SCAN over `range`, in as many calls as it takes.
-Result<Pages> scan(int pagemap, PageRange range, pm_scan_arg& request,
-                   std::vector<PageRange>& out) {
+// One PAGEMAP_SCAN over `range`, in as many calls as it takes; `take` gets each run.
+template <class Take>
+Result<Pages> scan_runs(int pagemap, PageRange range, pm_scan_arg& request, const Take& take) {
   if (const int error = injected(Call::pagemap_scan)) return Error{"PAGEMAP_SCAN", error, range};
   std::array<page_region, kBatch> runs;
   request.size = sizeof request;
@@ -46,11 +46,16 @@ Result<Pages> scan(int pagemap, PageRange range, pm_scan_arg& request,
     for (int i = 0; i < count; ++i) {
       const page_region& run = runs[static_cast<std::size_t>(i)];
       pages += (run.end - run.start) >> page_shift();
-      append(run, out);
+      take(run);
     }
     request.start = request.walk_end;
   }
   return Pages{pages};
+}
+
+Result<Pages> scan(int pagemap, PageRange range, pm_scan_arg& request,
+                   std::vector<PageRange>& out) {
+  return scan_runs(pagemap, range, request, [&](const page_region& run) { append(run, out); });
 }
 
 // Pages with contents of their own: there or swapped out, and not the shared page of zeroes.
@@ -169,6 +174,55 @@ Result<Pages> scan_present(int pagemap, PageRange range, std::vector<PageRange>&
   const auto found = scan(pagemap, range, request, out);
   if (found || (found.error().number != ENOTTY && found.error().number != EINVAL)) return found;
   return read_present(pagemap, range, out);
+}
+
+namespace {
+
+// A swap entry as the page map shows it: type in 5 bits, offset behind them. Types of swap files
+// come first; the last of all is that of marks, whose offset says which mark.
+// SOURCE include/linux/swapops.h, Documentation/admin-guide/mm/pagemap.rst
+constexpr std::uint64_t kEntryMask = (std::uint64_t{1} << 55) - 1;
+constexpr std::uint64_t kWriteProtectMark = 31 | (1 << 5);
+
+// Of pages that look swapped out: those that are.
+Result<Done> without_marks(int pagemap, PageRange range, std::vector<PageRange>& out) {
+  Entries entries;
+  while (!range.empty()) {
+    const ssize_t got = read_entries(pagemap, range, entries);
+    if (got < 0) return Error{"read /proc/PID/pagemap", static_cast<int>(-got), range};
+    const auto read = static_cast<std::size_t>(got);
+    for (std::size_t i = 0; i < read; ++i) {
+      // RACE what looked swapped out is there by now: it is not a mark, then.
+      const bool there = (entries[i] & (std::uint64_t{1} << 63)) != 0;
+      if (!there && (entries[i] & kEntryMask) == kWriteProtectMark) continue;
+      const auto start = reinterpret_cast<std::uintptr_t>(range.base + bytes(Pages{i}));
+      append({start, start + page_size(), 0}, out);
+    }
+    range = {range.base + bytes(Pages{read}), Pages{range.length.count() - read}};
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<Done> scan_contents(int pagemap, PageRange range, std::vector<PageRange>& out) {
+  pm_scan_arg request = having_contents(0);
+  Result<Done> looked = Done{};
+  // One scan for both kinds: a page may be swapped out or in at any time, but is one of them.
+  const auto found = scan_runs(pagemap, range, request, [&](const page_region& run) {
+    if ((run.categories & PAGE_IS_PRESENT) != 0) {
+      append(run, out);
+      return;
+    }
+    const PageRange pages{reinterpret_cast<std::byte*>(run.start),
+                          Pages{(run.end - run.start) >> page_shift()}};
+    if (auto kept = without_marks(pagemap, pages, out); !kept && looked) looked = kept;
+  });
+  if (!looked) return looked;
+  if (found) return Done{};
+  if (found.error().number != ENOTTY && found.error().number != EINVAL) return found.error();
+  if (auto read = read_present(pagemap, range, out); !read) return read.error();
+  return Done{};
 }
 
 }  // namespace pagetrap::sys

@@ -24,6 +24,10 @@ PAGETRAP_API Result<Pages> scan_written_first(int pagemap, PageRange range,
 /// the page map, 8 bytes for each page.
 PAGETRAP_API Result<Pages> scan_present(int pagemap, PageRange range, std::vector<PageRange>& out);
 
+/// The same, but a write-protect mark without a page does not count where this user is told what it
+/// is (CAP_SYS_ADMIN). One system call more for each run of such marks, or of pages swapped out.
+PAGETRAP_API Result<Done> scan_contents(int pagemap, PageRange range, std::vector<PageRange>& out);
+
 /// The first page of `range` that is mapped or swapped out, or its end. If the page map cannot be
 /// read: the first page, whatever it is. Allocates nothing.
 PAGETRAP_API std::byte* first_present(int pagemap, PageRange range) noexcept;

@@ -96,7 +96,7 @@ Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings,
     std::vector<PageRange> present;
     const PageRange pages{reinterpret_cast<std::byte*>(mapping.start),
                           pages_for(mapping.end - mapping.start)};
-    if (auto read = sys::scan_present(pagemap.get(), pages, present); !read) return read.error();
+    if (auto read = sys::scan_contents(pagemap.get(), pages, present); !read) return read.error();
     for (const PageRange& run : present)
       found.own.push_back(
           {reinterpret_cast<std::uint64_t>(run.base), reinterpret_cast<std::uint64_t>(run.end())});

@@ -73,7 +73,9 @@ void Series::run() {
   // Pages that a lazy restart has yet to bring would be missing in an image.
   if (first_) first_();
   auto saver = ProcessSaver::attach(process_, options_);
-  if (!saver) std::fprintf(stderr, "pagetrap: checkpoint: %s\n", describe(saver.error()).c_str());
+  // It may have ended before all of a restart's pages were there.
+  if (!saver && saver.error().number != ESRCH)
+    std::fprintf(stderr, "pagetrap: checkpoint: %s\n", describe(saver.error()).c_str());
   auto next = Clock::now() + options_.every;
   std::unique_lock guard(lock_);
   for (;;) {

@@ -103,11 +103,10 @@ Undisturbed run_undisturbed(const Computation& computation, const std::string& f
     if (saved || lines_in(whole_file(folder + "/undisturbed")) < kLines / 2) continue;
     saved = true;
     try {
-      result.stopped = bench::rivals::stop_and_write(program.id(), folder + "/core");
+      result.stopped = bench::rivals::stop_and_write(program.id());
     } catch (const std::exception& error) {
       result.not_stopped = error.what();
     }
-    std::filesystem::remove(folder + "/core");
   }
   result.output = whole_file(folder + "/undisturbed");
   if (program.status() != 0)
