@@ -28,7 +28,7 @@ struct ProcessSaverOptions {
   unsigned full_every = 16;  // images; those between are increments
   Compression compression = Compression::none;
   unsigned threads = 0;                       // that encode and write; 0: one for each processor
-  std::chrono::milliseconds patience{5'000};  // to wait for its threads to stop
+  std::chrono::milliseconds patience{1'000};  // to wait for its threads to stop
   std::chrono::milliseconds every{0};         // noted in images, for whoever restarts them
   std::string socket{};  // likewise: the name of the socket where the process asks for checkpoints
 };

@@ -50,6 +50,7 @@ struct MappingFlags {
   bool huge_pages = false;   // hugetlbfs
   bool grows = false;        // down
   bool io = false;           // a device's
+  bool to_come = false;      // pages that are absent are somebody's to bring (userfaultfd)
   int key = 0;               // protection key
 };
 using AllMappingFlags = std::map<std::uint64_t, MappingFlags>;

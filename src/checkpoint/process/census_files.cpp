@@ -256,16 +256,23 @@ void look_at_terminal(const Looked& looked, int pidfd, OpenFile& file) {
 Result<Done> look_at_regular(const Looked& looked, OpenFile& file, Refusals& refusals) {
   const std::string name = "fd " + std::to_string(looked.number) + ": ";
   file.kind = S_ISDIR(looked.what.st_mode) ? FileKind::directory : FileKind::regular;
-  if (looked.what.st_nlink == 0) {
-    refusals.add(name + "deleted file " + looked.link);
-    return Done{};
-  }
   const auto identity = identify(looked.proc, looked.link);
   if (!identity) return identity.error();
   file.file = *identity;
   const auto by_name = identify(looked.link, looked.link);
-  if (!by_name || by_name->inode != identity->inode || by_name->device != identity->device)
+  const bool can_be_opened = looked.what.st_nlink != 0 && by_name &&
+                             by_name->inode == identity->inode &&
+                             by_name->device == identity->device;
+  if (can_be_opened) return Done{};
+  // What whoever ran the program gave it, and can be given again.
+  if (const int ours = inherited_as(looked.what); ours >= 0) {
+    file.kind = FileKind::inherited;
+    file.inherited = static_cast<std::uint64_t>(ours);
+  } else if (looked.what.st_nlink == 0) {
+    refusals.add(name + "deleted file " + looked.link);
+  } else {
     refusals.add(name + "file " + looked.link + ", which is not there under this name any more");
+  }
   return Done{};
 }
 

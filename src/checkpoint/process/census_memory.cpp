@@ -89,6 +89,7 @@ Result<AllMappingFlags> mapping_flags(pid_t process) {
       last->advice = advice_in(line.substr(8));
       last->grows = has_flag(line.substr(8), "gd");
       last->huge_pages = has_flag(line.substr(8), "ht");
+      last->to_come = has_flag(line.substr(8), "um");
       last->io = has_flag(line.substr(8), "io") || has_flag(line.substr(8), "pf");
     } else if (line.starts_with("ProtectionKey:") && last != nullptr) {
       last->key = std::atoi(line.c_str() + 14);
@@ -135,6 +136,9 @@ Result<Done> census_of_memory(const std::vector<MapLine>& lines,
     if (const auto known = flags.find(line.start); known != flags.end()) {
       mapping.advice = known->second.advice;
       if (known->second.huge_pages) refusals.add(where + ": huge pages (hugetlbfs) " + line.name);
+      // A lazy restart that has not ended yet: what is absent is not zero.
+      if (known->second.to_come)
+        refusals.add(where + ": pages that are still to come (userfaultfd)");
       if (known->second.key != 0) refusals.add(where + ": a protection key");
       if (known->second.io && line.name != "[vvar]" && line.name != "[vvar_vclock]")
         refusals.add(where + ": memory of a device " + line.name);

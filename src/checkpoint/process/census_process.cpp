@@ -191,6 +191,10 @@ std::string words_of_command(pid_t process) {
 
 Result<Done> census_ahead(pid_t process, Record& record, Refusals& refusals) {
   look_for_namespaces(process, refusals);
+  // A thread that waits for a child of vfork(2) could not be stopped.
+  const auto threads = numbers_in(proc_path(process, "task"));
+  if (!threads) return Error{"a checkpoint of a process", ESRCH};
+  for (const int thread : *threads) look_for_children(process, thread, refusals);
   utsname system{};
   ::uname(&system);
   record.kernel = system.release;

@@ -33,7 +33,7 @@ struct HighFiles {
 };
 
 /// Makes all of record.files, and closes everything else but `kept`, which get other numbers.
-/// `contents`: of record.objects. Throws Trouble.
+/// `contents`: of record.objects. Throws Trouble, and `high` is as far as it came.
 void make_files(const Record& record, const std::vector<std::vector<std::byte>>& contents,
                 const std::vector<int>& kept, HighFiles& high);
 

@@ -55,14 +55,8 @@ void map_ids(uid_t user, gid_t group) {
   char byte = 0;
   if (::read(go, &byte, 1) != 1) ::_exit(kTroubled);  // the parent is gone
   ::close(go);
-  std::string trouble = "restart: it came back";
-  try {
-    become(words);
-  } catch (const std::exception& error) {
-    trouble = error.what();
-  }
-  static_cast<void>(!::write(words, trouble.data(), trouble.size()));
-  ::_exit(kTroubled);
+  become(words);
+  ::_exit(kTroubled);  // it does not come back
 }
 
 // The first process of a namespace: ends when the other does, as that did.
@@ -76,6 +70,16 @@ void map_ids(uid_t user, gid_t group) {
   }
 }
 
+// Not ours, or waited for before: nothing to wait for.
+void wait_for_end(pid_t thread) {
+  int status = 0;
+  for (;;) {
+    const pid_t who = ::waitpid(thread, &status, __WALL);
+    if (who == thread && !WIFSTOPPED(status)) return;
+    if (who < 0 && errno != EINTR) return;
+  }
+}
+
 pid_t only_child_of(pid_t parent) {
   const auto text = read_whole(proc_path(parent, "task/" + std::to_string(parent) + "/children"));
   return text ? static_cast<pid_t>(std::strtol(text->c_str(), nullptr, 10)) : 0;
@@ -83,9 +87,10 @@ pid_t only_child_of(pid_t parent) {
 
 }  // namespace
 
-bool needs_namespace(pid_t id) {
-  if (::kill(id, 0) == 0 || errno == EPERM) return true;
-  const pid_t tried = clone_with(0, id);
+bool needs_namespace(const std::vector<Thread>& threads) {
+  for (const Thread& thread : threads)
+    if (::kill(static_cast<pid_t>(thread.id), 0) == 0 || errno == EPERM) return true;
+  const pid_t tried = clone_with(0, static_cast<pid_t>(threads.front().id));
   if (tried == 0) ::_exit(0);
   if (tried < 0) return true;
   while (::waitpid(tried, nullptr, 0) < 0 && errno == EINTR) {
@@ -93,7 +98,7 @@ bool needs_namespace(pid_t id) {
   return false;
 }
 
-Result<NewProcess> NewProcess::begin(pid_t wanted, bool own_user_namespace,
+Result<NewProcess> NewProcess::begin(pid_t wanted, const RebirthPlan& plan,
                                      const std::function<void(int)>& become,
                                      std::vector<std::string>& refusals) {
   std::array<int, 2> words{};
@@ -106,7 +111,7 @@ Result<NewProcess> NewProcess::begin(pid_t wanted, bool own_user_namespace,
   const sys::Descriptor go_in(go[0]);
   sys::Descriptor go_out(go[1]);
   ::fflush(nullptr);  // or the child would have it too
-  const bool in_namespace = needs_namespace(wanted);
+  const bool in_namespace = plan.in_namespace;
   const uid_t user = ::getuid();
   const gid_t group = ::getgid();
   if (!in_namespace) {
@@ -116,10 +121,10 @@ Result<NewProcess> NewProcess::begin(pid_t wanted, bool own_user_namespace,
       run_child(become, go[0], words[1]);
     }
   } else {
-    made.keeper = clone_with(CLONE_NEWPID | (own_user_namespace ? CLONE_NEWUSER : 0), 0);
+    made.keeper = clone_with(CLONE_NEWPID | (plan.drop_privileges ? CLONE_NEWUSER : 0), 0);
     if (made.keeper == 0) {
       go_out.reset();
-      if (own_user_namespace) map_ids(user, group);
+      if (plan.drop_privileges) map_ids(user, group);
       const pid_t child = clone_with(0, wanted);
       if (child == 0) run_child(become, go[0], words[1]);
       if (child < 0) {
@@ -197,13 +202,25 @@ Result<Done> NewProcess::reached_stop(pid_t thread, std::vector<std::string>& re
       "restart", static_cast<int>(-call.result), {}, "a system call of the new process failed"};
 }
 
+// As the tracer, whoever is its parent: until then its dead threads stay, and a namespace with
+// them, whose first process cannot end before it is empty.
+void NewProcess::wait_for_dead_threads() const {
+  const auto threads = numbers_in(proc_path(id, "task"));
+  if (!threads) return;
+  for (const int thread : *threads)
+    if (thread != id) wait_for_end(thread);
+  wait_for_end(id);
+}
+
 void NewProcess::kill() noexcept {
-  if (id > 0) ::kill(id, SIGKILL);
-  if (keeper > 0) ::kill(keeper, SIGKILL);
-  const pid_t ours = keeper > 0 ? keeper : id;
-  if (ours > 0)
-    while (::waitpid(ours, nullptr, __WALL) < 0 && errno == EINTR) {
-    }
+  if (id > 0) {
+    ::kill(id, SIGKILL);
+    wait_for_dead_threads();
+  }
+  if (keeper > 0) {
+    ::kill(keeper, SIGKILL);
+    wait_for_end(keeper);
+  }
   id = keeper = 0;
 }
 

@@ -17,8 +17,9 @@ inline namespace v0 {
 namespace checkpoint {
 namespace process {
 
-/// Whether an id can only be had in a namespace: it is in use, or this user may not choose.
-bool needs_namespace(pid_t id);
+/// Whether the ids of these threads, the process's first, can only be had in a namespace: one is in
+/// use, or this user may not choose.
+bool needs_namespace(const std::vector<Thread>& threads);
 
 class NewProcess {
  public:
@@ -27,7 +28,8 @@ class NewProcess {
 
   /// `become` runs in the child, with the descriptor for ListPlace, and does not return.
   /// Errors  those of clone3(2): EPERM: this user may make no namespaces.
-  static Result<NewProcess> begin(pid_t wanted, bool own_user_namespace,
+  ///         EEXIST: an id was taken meanwhile.
+  static Result<NewProcess> begin(pid_t wanted, const RebirthPlan& plan,
                                   const std::function<void(int)>& become,
                                   std::vector<std::string>& refusals);
   /// It is about to enter its list.
@@ -36,10 +38,12 @@ class NewProcess {
   Result<Done> reached_stop(pid_t thread, std::vector<std::string>& refusals);
   /// Why it has ended, as it said.
   Error failure(const Error& error, std::vector<std::string>& refusals);
+  /// Returns when it is gone.
   void kill() noexcept;
   int wait();
 
  private:
+  void wait_for_dead_threads() const;
   sys::Descriptor words_;
 };
 

@@ -19,6 +19,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <exception>
+#include <string>
 
 #include "checkpoint/process/calls.hpp"
 #include "checkpoint/process/kernel_pages.hpp"
@@ -402,9 +404,8 @@ Result<Done> find_places(RebirthPlan& plan) {
 
 namespace {
 
-[[noreturn]] void become_with(RebirthPlan& plan,
-                              const std::vector<std::vector<std::byte>>& contents,
-                              const std::vector<int>& kept, HighFiles& high) {
+void become_or_throw(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
+                     const std::vector<int>& kept, HighFiles& high) {
   std::vector<int> with_images = kept;
   with_images.insert(with_images.end(), plan.image_files.begin(), plan.image_files.end());
   put_on_clothes(*plan.record);
@@ -439,15 +440,16 @@ namespace {
 void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
             const std::vector<int>& kept) {
   HighFiles high;
+  std::string trouble;
   try {
-    become_with(plan, contents, kept, high);
-  } catch (const std::exception& trouble) {
-    // The caller's own number for it is somebody else's now.
-    if (high.kept.empty()) throw;
-    const std::string words = trouble.what();
-    static_cast<void>(!::write(high.kept.front(), words.data(), words.size()));
-    ::_exit(kTroubled);
+    become_or_throw(plan, contents, kept, high);
+  } catch (const std::exception& error) {
+    trouble = error.what();
   }
+  // The descriptor for it may have another number by now.
+  const int words = high.kept.empty() ? kept.front() : high.kept.front();
+  static_cast<void>(!::write(words, trouble.data(), trouble.size()));
+  ::_exit(kTroubled);
 }
 
 }  // namespace process

@@ -36,7 +36,8 @@ struct RebirthPlan {
   Run kernel_pages;                // where they are now
   bool kernel_pages_stay = false;  // at kernel_place: the old vdso leads there
   bool lazy = false;               // pages that are absent are to be asked for
-  bool drop_privileges = false;    // of a namespace made for it
+  bool in_namespace = false;       // of ids, made for it
+  bool drop_privileges = false;    // of that namespace's user
   std::vector<MappedPages> mapped;
   std::vector<int> image_files;
 };
@@ -55,7 +56,7 @@ Result<Done> find_places(RebirthPlan& plan);
 
 /// In the child, which is traced: does not return. The breakpoints of its first thread are
 /// 1. memory is mapped, and can be filled; 2. all threads are there, each at its own only one.
-/// Throws Trouble.
+/// If it cannot, it says why to kept[0], and ends.
 [[noreturn]] void become(RebirthPlan& plan, const std::vector<std::vector<std::byte>>& contents,
                          const std::vector<int>& kept);
 

@@ -63,6 +63,7 @@ struct RestartedProcess::State {
   Result<Done> let_go(const RebirthPlan& plan, const std::vector<pid_t>& threads);
   Result<Done> check_mapped();
   void shorten_files();
+  void abandon();
   std::vector<std::string> notices;
 };
 
@@ -200,8 +201,7 @@ Result<Done> RestartedProcess::State::raise(RebirthPlan& plan, const RestartOpti
     contents.push_back(std::move(*bytes));
   }
   const auto child = [&](int words) { become(plan, contents, {words}); };
-  auto begun = NewProcess::begin(static_cast<pid_t>(stored->record().id), plan.drop_privileges,
-                                 child, refusals);
+  auto begun = NewProcess::begin(static_cast<pid_t>(stored->record().id), plan, child, refusals);
   if (!begun) return begun.error();
   born = std::move(*begun);
   const auto place = born.wait_until_ready(refusals);
@@ -212,6 +212,11 @@ Result<Done> RestartedProcess::State::raise(RebirthPlan& plan, const RestartOpti
   const auto threads = wait_for_threads(refusals);
   if (!threads) return threads.error();
   return let_go(plan, *threads);
+}
+
+void RestartedProcess::State::abandon() {
+  supply.reset();
+  born.kill();
 }
 
 Result<Done> RestartedProcess::State::start(const RestartOptions& options,
@@ -238,13 +243,20 @@ Result<Done> RestartedProcess::State::start(const RestartOptions& options,
     refusals = found.lines();
     return Error{"restart", ENOTSUP, {}, "something is not as it was when the image was made"};
   }
-  plan.drop_privileges = needs_namespace(static_cast<pid_t>(record.id)) && ::getuid() != 0;
+  plan.in_namespace = needs_namespace(record.threads);
+  plan.drop_privileges = plan.in_namespace && ::getuid() != 0;
   auto raised = raise(plan, options, refusals);
-  if (!raised) {
-    supply.reset();
-    born.kill();
-    return raised;
+  if (!raised) abandon();
+  // RACE somebody has taken the id of a thread since they were looked at: a thread of this process,
+  // too, which are made after it. In a namespace nobody does.
+  if (!raised && raised.error().number == EEXIST && !plan.in_namespace) {
+    refusals.clear();
+    plan.in_namespace = true;
+    plan.drop_privileges = ::getuid() != 0;
+    raised = raise(plan, options, refusals);
+    if (!raised) abandon();
   }
+  if (!raised) return raised;
   first_instruction_us = static_cast<double>(sys::monotonic_nanoseconds() - started) / 1e3;
   return Done{};
 }

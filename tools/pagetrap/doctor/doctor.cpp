@@ -43,6 +43,8 @@ int doctor(const DoctorOptions& options) {
     examination.traps = examine_traps();
     progress.show("trying system calls on protected memory ...");
     examination.calls = examine_calls();
+    progress.show("saving and restarting a process ...");
+    examination.processes = examine_processes();
   }
   if (options.json) {
     std::printf("%s\n", examination_json(examination).c_str());

@@ -71,12 +71,24 @@ struct CallTrial {
   }
 };
 
+/// A process that was saved as a whole, and restarted.
+struct ProcessFinding {
+  bool saved = false;
+  std::string problem;  // why not
+  double frozen_us = 0;
+  bool tracked = false;         // later images can be increments
+  bool own_namespace = false;   // its id could only be had in one
+  std::string restart_problem;  // empty: it was restarted
+  std::string lazy_problem;
+};
+
 struct Examination {
   MachineFacts machine;
   UserFacts user;
   std::vector<PrimitiveFinding> primitives;
   std::vector<TrapByBackend> traps;
   std::vector<CallTrial> calls;
+  ProcessFinding processes;
   /// Things that should have worked by what the features and capabilities say, and did not.
   [[nodiscard]] std::vector<std::string> contradictions() const;
 };
@@ -87,6 +99,8 @@ UserFacts examine_user();
 std::vector<PrimitiveFinding> examine_primitives();
 std::vector<TrapByBackend> examine_traps();
 std::vector<CallTrial> examine_calls();
+/// Defined in process/ or, without the room checkpoint, in process/absent.cpp; CMake chooses.
+ProcessFinding examine_processes();
 
 void print_examination(const Examination& examination);
 std::string examination_json(const Examination& examination);

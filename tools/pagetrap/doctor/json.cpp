@@ -121,6 +121,17 @@ void write_calls(JsonWriter& json, const Examination& examination) {
   json.end_array();
 }
 
+void write_processes(JsonWriter& json, const ProcessFinding& finding) {
+  json.key("processes").begin_object();
+  json.member("saved", finding.saved).member("problem", finding.problem);
+  json.member("frozen_us", finding.frozen_us).member("tracked", finding.tracked);
+  json.member("restarted", finding.saved && finding.restart_problem.empty());
+  json.member("restart_problem", finding.restart_problem);
+  json.member("own_namespace", finding.own_namespace);
+  json.member("lazy", finding.saved && finding.lazy_problem.empty());
+  json.member("lazy_problem", finding.lazy_problem).end_object();
+}
+
 }  // namespace
 
 std::string examination_json(const Examination& examination) {
@@ -133,6 +144,7 @@ std::string examination_json(const Examination& examination) {
   write_backends(json, examination);
   write_primitives(json, examination);
   write_calls(json, examination);
+  write_processes(json, examination.processes);
   json.key("contradictions").begin_array();
   for (const std::string& contradiction : examination.contradictions()) json.value(contradiction);
   json.end_array().end_object();

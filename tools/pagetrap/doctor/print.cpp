@@ -131,6 +131,27 @@ void print_calls(const std::vector<CallTrial>& calls) {
   table.print();
 }
 
+void print_processes(const ProcessFinding& finding) {
+  print_heading("Whole processes (run --checkpoint, restart)");
+  Table table({Align::left, Align::left});
+  const auto verdict = [](const std::string& problem, const std::string& words) {
+    return problem.empty() ? Cell(words, Style::good) : Cell("no: " + problem, Style::bad);
+  };
+  table.add({"saved", verdict(finding.problem, "yes, one that stood still for " +
+                                                   duration_text(finding.frozen_us * 1e3))});
+  if (finding.saved) {
+    table.add({"written pages", finding.tracked
+                                    ? "tracked: images after the first are increments"
+                                    : "not tracked (Linux 6.7 does): all images are whole"});
+    table.add({"restarted",
+               verdict(finding.restart_problem, finding.own_namespace
+                                                    ? "yes, with its id in a namespace of its own"
+                                                    : "yes, with its id")});
+    table.add({"lazily", verdict(finding.lazy_problem, "yes")});
+  }
+  table.print();
+}
+
 }  // namespace
 
 void print_examination(const Examination& examination) {
@@ -141,6 +162,7 @@ void print_examination(const Examination& examination) {
   print_primitives(examination.primitives);
   print_traps(examination.traps);
   print_calls(examination.calls);
+  print_processes(examination.processes);
 
   const auto contradictions = examination.contradictions();
   print_heading("Verdict");

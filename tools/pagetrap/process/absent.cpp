@@ -1,4 +1,5 @@
 // Without the room checkpoint.
+#include "../doctor/examination.hpp"
 #include "../run/launch.hpp"
 
 namespace pagetrap::tool {
@@ -13,5 +14,10 @@ int absent(const char* command) {
 int run_checkpoint(const RunRequest&) { return absent("run --checkpoint"); }
 int checkpoint_process(const CheckpointRequest&) { return absent("checkpoint"); }
 int restart(const RestartRequest&) { return absent("restart"); }
+ProcessFinding examine_processes() {
+  ProcessFinding finding;
+  finding.problem = "this pagetrap was built without checkpoints";
+  return finding;
+}
 
 }  // namespace pagetrap::tool

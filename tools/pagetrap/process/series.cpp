@@ -24,10 +24,12 @@ constexpr std::chrono::seconds kHooksPatience{5};
 
 }  // namespace
 
-Series::Series(pid_t process, checkpoint::ProcessSaverOptions options, std::string report)
+Series::Series(pid_t process, checkpoint::ProcessSaverOptions options, std::string report,
+               std::function<void()> first)
     : process_(process),
       options_(std::move(options)),
       report_(std::move(report)),
+      first_(std::move(first)),
       thread_([this] { run(); }) {}
 
 Series::~Series() {
@@ -68,6 +70,8 @@ void Series::run() {
   sigset_t all;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  // Pages that a lazy restart has yet to bring would be missing in an image.
+  if (first_) first_();
   auto saver = ProcessSaver::attach(process_, options_);
   if (!saver) std::fprintf(stderr, "pagetrap: checkpoint: %s\n", describe(saver.error()).c_str());
   auto next = Clock::now() + options_.every;

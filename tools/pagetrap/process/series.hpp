@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -17,7 +18,9 @@ namespace pagetrap::tool::process {
 class Series {
  public:
   /// `report`: a JSON line for each checkpoint is appended to this file; - is standard error.
-  Series(pid_t process, checkpoint::ProcessSaverOptions options, std::string report);
+  /// `first`: what has to be done before the first one; may be empty.
+  Series(pid_t process, checkpoint::ProcessSaverOptions options, std::string report,
+         std::function<void()> first);
   ~Series();
   Series(const Series&) = delete;
   Series& operator=(const Series&) = delete;
@@ -39,6 +42,7 @@ class Series {
   const pid_t process_;
   const checkpoint::ProcessSaverOptions options_;
   const std::string report_;
+  const std::function<void()> first_;
   std::mutex lock_;
   std::condition_variable wake_;
   std::vector<int> requesters_;

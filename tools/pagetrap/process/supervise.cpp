@@ -73,10 +73,11 @@ int supervise(const Supervision& supervision) {
     if (supervision.saving) {
       listeners = {listen_at(socket_of(supervision.process)),
                    supervision.saving->socket.empty() ? -1 : listen_at(supervision.saving->socket)};
-      series.emplace(supervision.process, *supervision.saving, supervision.report);
+      series.emplace(supervision.process, *supervision.saving, supervision.report,
+                     supervision.meanwhile);
     }
     std::optional<std::jthread> meanwhile;
-    if (supervision.meanwhile) meanwhile.emplace(supervision.meanwhile);
+    if (supervision.meanwhile && !series) meanwhile.emplace(supervision.meanwhile);
     for (;;) {
       std::array<pollfd, 4> events{{{pidfd, POLLIN, 0},
                                     {signals, POLLIN, 0},

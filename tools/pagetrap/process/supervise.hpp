@@ -17,7 +17,7 @@ struct Supervision {
   std::optional<checkpoint::ProcessSaverOptions> saving;  // none: it is only waited for
   std::string report;  // a JSON line for each checkpoint is appended here; - is standard error
   std::function<int()> wait;        // for its end, as waitpid(2) has it; called once it has ended
-  std::function<void()> meanwhile;  // in a thread of its own; may be empty
+  std::function<void()> meanwhile;  // before the first checkpoint; may be empty
 };
 
 /// Until the process ends. Returns its exit code; ends as it did, if that was by a signal.

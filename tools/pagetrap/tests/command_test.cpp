@@ -87,6 +87,24 @@ TEST(Command, ShowsWhatGuardsFind) {
   EXPECT_THAT(ran.output, testing::ContainsRegex("alias +[0-9.]+ m?s +[0-9.]+ .*stale, twice"));
 }
 
+TEST(Command, ShowsAProgramThatIsKilledTwice) {
+  const Ran ran = run_command({"tour", "--quick", "--chapter", "restart"});
+  EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;
+  if (ran.output.find("built without") != std::string::npos) GTEST_SKIP() << "no checkpoints";
+  for (const char* const word :
+       {"pagetrap run --checkpoint images", "A debugger that saves it stops it until",
+        "killed twice, its output is that of an undisturbed run: below 900000: 837799, 524",
+        "All that was shown worked"})
+    EXPECT_THAT(ran.output, HasSubstr(word));
+  EXPECT_THAT(ran.output, Not(HasSubstr("Left out")));
+  // Killed, restarted and killed again, restarted.
+  EXPECT_THAT(ran.output, testing::ContainsRegex("run +0 to 1[0-9] +[0-9]+ .*SIGKILL"));
+  EXPECT_THAT(ran.output,
+              testing::ContainsRegex("restart +[0-9.]+ m?s +[0-9]+ to 2[0-9] +[0-9]+ .*SIGKILL"));
+  EXPECT_THAT(ran.output,
+              testing::ContainsRegex("restart +[0-9.]+ m?s +[0-9]+ to 30 +[0-9]+ .*the end"));
+}
+
 TEST(Command, ShowsACollectedHeap) {
   const Ran ran = run_command({"tour", "--quick", "--chapter", "gc"});
   EXPECT_EQ(ran.status, 0) << ran.output << ran.errors;

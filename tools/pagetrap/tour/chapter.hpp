@@ -28,6 +28,10 @@ bool tell_break_even(const TourPace& pace);
 /// linked.cpp or, without that room, in checkpoint/absent.cpp; CMake chooses.
 bool tell_checkpoint(const TourPace& pace);
 
+/// An unmodified program is killed twice, and finishes. Defined in restart/linked.cpp or
+/// restart/absent.cpp.
+bool tell_restart(const TourPace& pace);
+
 /// An index of text in a half and in a quarter of its memory. Defined in compress/linked.cpp or
 /// compress/absent.cpp.
 bool tell_compress(const TourPace& pace);

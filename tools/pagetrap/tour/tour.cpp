@@ -11,10 +11,11 @@
 namespace pagetrap::tool {
 namespace {
 
-constexpr std::array<Chapter, 6> kChapters{{
+constexpr std::array<Chapter, 7> kChapters{{
     {"ground-floor", "The ground floor: six primitives", tell_ground_floor},
     {"compress", "Compressed memory: more than there is", tell_compress},
     {"checkpoint", "Checkpoints: saved while it runs", tell_checkpoint},
+    {"restart", "Restart: programs that know nothing of it", tell_restart},
     {"store", "A store: objects that survive a crash", tell_store},
     {"guard", "Guards: overflows and uses after free", tell_guard},
     {"gc", "A collected heap: no barrier instructions", tell_gc},
