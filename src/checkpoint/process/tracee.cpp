@@ -47,6 +47,12 @@ bool stops_processes(int signal) {
   return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
 }
 
+std::string tracer_of(pid_t thread) {
+  const auto status = read_whole(proc_path(thread, "status"));
+  const std::uint64_t tracer = status ? Fields(*status).number("TracerPid") : 0;
+  return tracer == 0 ? std::string() : ", traced by process " + std::to_string(tracer);
+}
+
 bool has_ended(pid_t thread) {
   const auto status = read_whole(proc_path(thread, "status"));
   if (!status) return true;
@@ -203,7 +209,7 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
           culprit = "thread " + std::to_string(thread) + ": the first thread has ended";
           return Error{"a checkpoint of a process", ENOTSUP, {}, "it cannot be made again"};
         }
-        culprit = describe_thread(process, thread);
+        culprit = describe_thread(process, thread) + tracer_of(thread);
         return Error{"PTRACE_SEIZE",
                      error,
                      {},

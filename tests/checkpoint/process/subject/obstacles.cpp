@@ -63,8 +63,16 @@ const Registered kConnected("obstacle_tcp_connected", [](Stage& stage) {
   address.sin_port = htons(static_cast<std::uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   must(::connect(socket, reinterpret_cast<sockaddr*>(&address), sizeof address), "connect");
+  const int accepted = static_cast<int>(must(::accept(listener, nullptr, nullptr), "accept"));
   ::close(listener);
-  stage.obstacle(fd(socket) + "TCP socket " + local(port), [=] { ::close(socket); });
+  socklen_t length = sizeof address;
+  ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
+  stage.obstacle(fd(socket) + "TCP socket " + local(port) + "\n" + fd(accepted) + "TCP socket " +
+                     local(ntohs(address.sin_port)),
+                 [=] {
+                   ::close(socket);
+                   ::close(accepted);
+                 });
 });
 const Registered kTcp6("obstacle_tcp6", [](Stage& stage) {
   const int socket = ::socket(AF_INET6, SOCK_STREAM, 0);
