@@ -4,6 +4,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -182,14 +183,26 @@ Result<pid_t> freeze_copy(StoppedProcess& stopped, Area& area) {
   list[jump].arguments[0] = list.try_to(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   list.try_to(SYS_setsid);
   list.try_to(SYS_close_range, 0, ~0U, 0);
-  const std::size_t pause = list.try_to(SYS_pause);
-  list.add(kJump, pause);
+  // It lives as long as whoever traces it: us. Nobody: then we have ended in between.
+  const std::uint64_t nap = area.reserve(sizeof(timespec));
+  const timespec second{1, 0};
+  if (auto put = write_memory(stopped.process(), nap, std::as_bytes(std::span(&second, 1))); !put)
+    return put.error();
+  const std::size_t rest = list.try_to(SYS_nanosleep, nap, 0);
+  list.try_to(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0);
+  const std::size_t nobody = list.add(kJumpIfZero);
+  list.add(kJump, rest);
+  list[nobody].arguments[0] = list.try_to(SYS_exit_group, 0);
   const auto made = errand(stopped, area, 0, list);
   if (!made) return made.error();
   if (auto ran = stopped.run(std::span(&*made, 1)); !ran) return ran.error();
   if (auto got = results(stopped, *made, list); !got) return got.error();
   if (auto worked = all_worked(list, "a frozen copy (clone)"); !worked) return worked.error();
-  return our_number_of(stopped.process(), list[copy].result);
+  const auto id = our_number_of(stopped.process(), list[copy].result);
+  if (!id) return id.error();
+  if (::ptrace(PTRACE_SEIZE, *id, nullptr, reinterpret_cast<void*>(PTRACE_O_EXITKILL)) != 0)
+    return Error{"PTRACE_SEIZE of a frozen copy", errno};
+  return *id;
 }
 
 Result<sys::Descriptor> userfaultfd_of(StoppedProcess& stopped, Area& area, int pidfd) {
