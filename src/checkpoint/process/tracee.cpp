@@ -53,6 +53,15 @@ std::string tracer_of(pid_t thread) {
   return tracer == 0 ? std::string() : ", traced by process " + std::to_string(tracer);
 }
 
+// Ignored where it is not caught. Programs that catch all of these get one too many if we are killed.
+int find_report_signal(pid_t process) {
+  const auto status = read_whole(proc_path(process, "status"));
+  const std::uint64_t caught = status ? Fields(*status).number("SigCgt", 16) : 0;
+  for (const int signal : {SIGURG, SIGWINCH, SIGCHLD})
+    if (((caught >> (signal - 1)) & 1) == 0) return signal;
+  return SIGURG;
+}
+
 bool has_ended(pid_t thread) {
   const auto status = read_whole(proc_path(thread, "status"));
   if (!status) return true;
@@ -179,6 +188,7 @@ Result<int> wait_for_stop(pid_t thread, Clock::time_point deadline) {
 StoppedProcess::StoppedProcess(StoppedProcess&& other) noexcept
     : process_(other.process_),
       threads_(std::move(other.threads_)),
+      report_signal_(other.report_signal_),
       held_(std::exchange(other.held_, false)) {}
 
 StoppedProcess::~StoppedProcess() { release(); }
@@ -240,6 +250,7 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
     }
   }
   if (stopped.threads_.empty()) return Error{"stop a process", ESRCH};
+  stopped.report_signal_ = find_report_signal(process);
   for (Tracee& tracee : stopped.threads_) {
     if (auto got = get_registers(tracee.thread, tracee.registers); !got) return got.error();
     if (auto got = get_extended(tracee.thread, tracee.extended); !got) return got.error();
@@ -304,7 +315,7 @@ Result<Done> StoppedProcess::run(std::span<const Errand> errands) {
     registers.orig_rax = ~std::uint64_t{0};     // no system call is restarted there
     registers.eflags &= ~std::uint64_t{0x400};  // strings go forward
     if (auto set = set_registers(tracee.thread, registers); !set) return set.error();
-    if (auto set = set_mask(tracee.thread, kAllButTrap); !set) return set.error();
+    if (auto set = set_mask(tracee.thread, ~(std::uint64_t{1} << (report_signal_ - 1))); !set) return set.error();
   }
   for (const Errand& errand : errands)
     if (::ptrace(PTRACE_CONT, threads_[errand.thread].thread, nullptr, nullptr) != 0)
@@ -319,11 +330,16 @@ Result<Done> StoppedProcess::run(std::span<const Errand> errands) {
         outcome = Error{"a thread on an errand", EINTR};
         break;
       }
-      if (WSTOPSIG(*status) == SIGTRAP && (*status >> 16) == 0) break;
       if ((*status >> 16) == 0) {
-        if (!stops_processes(WSTOPSIG(*status)))
+        const int signal = WSTOPSIG(*status);
+        siginfo_t info{};
+        if (signal == report_signal_ &&
+            ::ptrace(PTRACE_GETSIGINFO, tracee.thread, nullptr, &info) == 0 &&
+            info.si_code == SI_TKILL)
+          break;
+        if (signal != report_signal_ && !stops_processes(signal))
           return Error{"a thread on an errand", EFAULT, {}, "it was hit by a signal"};
-        tracee.owed = WSTOPSIG(*status);
+        tracee.owed = signal;
       }
       ::ptrace(PTRACE_CONT, tracee.thread, nullptr, nullptr);
     }

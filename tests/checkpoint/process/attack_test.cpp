@@ -44,8 +44,10 @@ pid_t save_from_elsewhere(const Subject& subject, int times) {
   if (saver != 0) return saver;
   auto attached = ProcessSaver::attach(subject.id(), subject.saving());
   if (!attached) ::_exit(2);
-  for (int i = 0; i < times; ++i)
+  for (int i = 0; i < times; ++i) {
     if (!attached->checkpoint({.full = i % 3 == 0})) ::_exit(3);
+    if (i == 0) subject.tell("saved");
+  }
   ::_exit(0);
 }
 
@@ -140,7 +142,9 @@ TEST(Attack, TheSaverIsKilled) {
   const std::string folder = std::filesystem::path(subject.images()).parent_path();
   for (int i = 0; i < 150; ++i) {
     const pid_t saver = save_from_elsewhere(subject, 1000);
-    sleep_us(1000 + random() % 15'000);
+    ASSERT_TRUE(wait_for_file(subject.file("saved"), saver));
+    subject.forget("saved");
+    sleep_us(random() % 15'000);
     ::kill(saver, SIGKILL);
     ASSERT_EQ(::waitpid(saver, nullptr, 0), saver);
     for (int turn = 0; turn < 500 && copies_of(folder) != 1; ++turn) sleep_us(1000);
