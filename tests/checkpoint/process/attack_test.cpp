@@ -140,7 +140,7 @@ TEST(Attack, TheSaverIsKilled) {
   std::string why;
   ASSERT_TRUE(subject.is_ready(why));
   const std::string folder = std::filesystem::path(subject.images()).parent_path();
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 40; ++i) {
     const pid_t saver = save_from_elsewhere(subject, 1000);
     ASSERT_TRUE(wait_for_file(subject.file("saved"), saver));
     subject.forget("saved");
