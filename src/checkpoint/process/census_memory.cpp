@@ -174,7 +174,10 @@ Result<Done> census_of_memory(const std::vector<MapLine>& lines,
         object.size = std::max(object.size, line.offset + (line.end - line.start));
       } else if (line.shared) {
         mapping.kind = MappingKind::shared_file;
-        if (deleted) refusals.add(where + ": a shared mapping of a deleted file " + path);
+        if (deleted) {
+          refusals.add(where + ": a shared mapping of a deleted file " + path);
+          continue;
+        }
         if ((line.protection & PROT_WRITE) != 0)
           refusals.add(where + ": a shared, writable mapping of " + path);
       } else {
