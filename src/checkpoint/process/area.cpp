@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/process/proc_files.hpp"
+#include "checkpoint/process/ranges.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -33,8 +35,19 @@ Result<Area> Area::map_in(StoppedProcess& stopped) {
   const auto instruction = find_system_call(stopped.process());
   if (!instruction) return instruction.error();
   const std::uint64_t bytes = size_for(2 * stopped.threads().size() + 64);
-  const std::array<std::uint64_t, 6> whole{
-      0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0};
+  // Not where the kernel would put it: that may be just below something that grows down.
+  const auto text = read_whole(proc_path(stopped.process(), "maps"));
+  if (!text) return text.error();
+  Runs taken;
+  for (const MapLine& line : parse_maps(*text)) taken.push_back({line.start, line.end});
+  const std::uint64_t place = find_hole(std::move(taken), bytes);
+  if (place == 0) return Error{"a cut", ENOMEM, {}, "the process has no addresses left"};
+  const std::array<std::uint64_t, 6> whole{place,
+                                           bytes,
+                                           PROT_READ | PROT_WRITE,
+                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+                                           ~std::uint64_t{0},
+                                           0};
   const auto base = stopped.call(*instruction, SYS_mmap, whole);
   if (!base) return base.error();
   if (*base < 0 && *base > -4096) return Error{"mmap in another process", static_cast<int>(-*base)};

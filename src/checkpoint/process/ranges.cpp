@@ -1,6 +1,7 @@
 #include "checkpoint/process/ranges.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace pagetrap {
 inline namespace v0 {
@@ -61,6 +62,20 @@ std::uint64_t size_bytes(const Runs& runs) {
   std::uint64_t sum = 0;
   for (const Run& run : runs) sum += run.end - run.start;
   return sum;
+}
+
+std::uint64_t find_hole(Runs taken, std::uint64_t bytes) {
+  constexpr std::uint64_t kFirst = 0x100000000000;
+  constexpr std::uint64_t kHighest = 0x7ffffffff000;  // TASK_SIZE of x86-64
+  constexpr std::uint64_t kDistance = 0x200000;       // what lies above may grow down
+  taken = tidy(std::move(taken));
+  std::uint64_t at = kFirst;
+  for (const Run& run : taken) {
+    if (run.end <= at) continue;
+    if (run.start >= at + bytes + kDistance) break;
+    at = (run.end + kDistance - 1) & ~(kDistance - 1);
+  }
+  return at + bytes <= kHighest ? at : 0;
 }
 
 }  // namespace process

@@ -26,6 +26,10 @@ Runs intersect(const Runs& a, const Runs& b);
 Runs subtract(const Runs& a, const Runs& b);
 std::uint64_t size_bytes(const Runs& runs);
 
+/// So many addresses that are not `taken`, far from where programs, their heaps and the kernel's
+/// choices are; 0: there are none.
+std::uint64_t find_hole(Runs taken, std::uint64_t bytes);
+
 }  // namespace process
 }  // namespace checkpoint
 }  // namespace v0

@@ -58,18 +58,6 @@ struct SignalEvent {
 };
 static_assert(sizeof(SignalEvent) == 64);
 
-std::uint64_t hole(std::vector<Run> taken, std::uint64_t bytes) {
-  taken = tidy(std::move(taken));
-  // Far from where programs, their heaps and the kernel's choices are.
-  std::uint64_t at = 0x100000000000;
-  for (const Run& run : taken) {
-    if (run.end <= at) continue;
-    if (run.start >= at + bytes) break;
-    at = (run.end + 0x1fffff) & ~std::uint64_t{0x1fffff};
-  }
-  return at + bytes <= kHighest ? at : 0;
-}
-
 bool is_filled_in(const Mapping& mapping) {
   return mapping.kind == MappingKind::anonymous || mapping.kind == MappingKind::stack ||
          mapping.kind == MappingKind::file_contents;
@@ -395,7 +383,7 @@ Result<Done> find_places(RebirthPlan& plan) {
                    plan.record->pending.size() * 256;
   for (const Thread& thread : plan.record->threads) plan.area_size += thread.pending.size() * 256;
   plan.area_size = bytes(pages_for(plan.area_size));
-  const std::uint64_t at = hole(std::move(taken), plan.area_size + kernel_bytes + 4096);
+  const std::uint64_t at = find_hole(std::move(taken), plan.area_size + kernel_bytes + 4096);
   if (at == 0) return Error{"restart", ENOMEM, {}, "no addresses are left"};
   plan.area_base = at;
   plan.kernel_place = at + plan.area_size + 4096;
