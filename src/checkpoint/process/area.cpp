@@ -32,7 +32,7 @@ Result<std::uint64_t> find_system_call(pid_t process) {
 Result<Area> Area::map_in(StoppedProcess& stopped) {
   const auto instruction = find_system_call(stopped.process());
   if (!instruction) return instruction.error();
-  const std::uint64_t bytes = size_for(stopped.threads().size());
+  const std::uint64_t bytes = size_for(2 * stopped.threads().size() + 64);
   const std::array<std::uint64_t, 6> whole{
       0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0};
   const auto base = stopped.call(*instruction, SYS_mmap, whole);

@@ -26,7 +26,7 @@ class Area {
   static constexpr std::uint64_t kStackBytes = 2048;
   /// Enough for a process of so many threads.
   static std::uint64_t size_for(std::size_t threads) noexcept {
-    return 256 * 1024 + std::uint64_t{16 * 1024} * threads;
+    return 256 * 1024 + std::uint64_t{32 * 1024} * threads;
   }
 
   Area() = default;

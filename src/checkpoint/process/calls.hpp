@@ -20,6 +20,8 @@ enum Step : std::int64_t {
   kJumpIfZero = -2,  // to call arguments[0] of the list, if the call before returned 0
   kThread = -3,      // clone3(arguments[0], arguments[1]); the thread makes the list arguments[2]
   kJump = -4,        // to call arguments[0]
+  kReport = -5,      // signal arguments[0], which is ignored, tells the tracer. Without one the
+                     // thread goes on as the signal frame before arguments[1] has it
 };
 
 /// Read by code that runs in the other process: no change of layout without carried.cpp.
@@ -28,7 +30,8 @@ struct Call {
   std::uint64_t arguments[6] = {};
   std::int64_t result = 0;     // as the kernel gives it: -errno on failure
   std::uint32_t take = 0;      // not 0: arguments[0] is the result of call take - 1 of the list
-  std::uint32_t may_fail = 0;  // 0: a failure is a breakpoint that nothing gets past
+  std::uint32_t may_fail = 0;  // 0: a failure is a breakpoint that nothing gets past; 2: it is
+                               // for the reader of the results to see
 };
 static_assert(sizeof(Call) == 72);
 

@@ -26,6 +26,21 @@ void pagetrap_carried(Call* first) noexcept {
       continue;
     }
     if (number == steps::kJumpIfZero) continue;
+    if (number == steps::kReport) {
+      std::int64_t process = 39;  // getpid
+      asm volatile("syscall" : "+a"(process) : : "rcx", "r11", "memory");
+      std::int64_t thread = 186;  // gettid
+      asm volatile("syscall" : "+a"(thread) : : "rcx", "r11", "memory");
+      std::int64_t tell = 234;  // tgkill
+      asm volatile("syscall"
+                   : "+a"(tell)
+                   : "D"(process), "S"(thread), "d"(call->arguments[0])
+                   : "rcx", "r11", "memory");
+      asm volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall\n\tud2"  // rt_sigreturn
+                   :
+                   : "r"(call->arguments[1])
+                   : "memory");
+    }
     std::int64_t result = number;
     if (number == steps::kThread) {
       // The new thread has another stack, and begins with the list it was given.

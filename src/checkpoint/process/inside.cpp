@@ -4,6 +4,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 
 #include "checkpoint/process/census.hpp"
 #include "checkpoint/process/proc_files.hpp"
+#include "checkpoint/process/way_back.hpp"
 #include "sys/kernel_abi.hpp"
 
 namespace pagetrap {
@@ -30,12 +32,20 @@ constexpr unsigned kSignals = 64;
 
 Error area_is_full() { return Error{"a cut", ENOBUFS, {}, "the process has too many timers"}; }
 
-// Puts a list in the area, and returns what thread `index` has to do.
+// Ends a list, puts it in the area, and returns what thread `index` has to do.
 Result<StoppedProcess::Errand> errand(StoppedProcess& stopped, Area& area, std::size_t index,
-                                      const CallList& list) {
+                                      CallList& list, std::size_t report) {
+  const std::vector<std::byte> size = way_back(stopped.threads()[index], 0);
+  const std::uint64_t frame = area.reserve(size.size());
   const std::uint64_t stack = area.reserve(Area::kStackBytes);
   const std::uint64_t place = area.reserve(list.size_bytes());
-  if (stack == 0 || place == 0) return area_is_full();
+  if (frame == 0 || stack == 0 || place == 0) return area_is_full();
+  list[report].arguments[0] = static_cast<std::uint64_t>(stopped.report_signal());
+  list[report].arguments[1] = frame + sizeof(std::uint64_t);
+  for (std::size_t i = 0; i < list.size(); ++i)
+    if (list[i].number >= 0 && list[i].may_fail == 0) list[i].may_fail = 2;
+  const std::vector<std::byte> back = way_back(stopped.threads()[index], frame);
+  if (auto put = write_memory(stopped.process(), frame, back); !put) return put.error();
   if (auto put = write_memory(stopped.process(), place, list.bytes()); !put) return put.error();
   return StoppedProcess::Errand{index, area.entry(), place, stack + Area::kStackBytes};
 }
@@ -50,7 +60,7 @@ Result<Done> results(const StoppedProcess& stopped, const StoppedProcess::Errand
 Result<Done> all_worked(const CallList& list, const char* what) {
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Call& call = list[i];
-    if (call.number >= 0 && call.may_fail == 0 && call.result < 0 && call.result > -4096)
+    if (call.number >= 0 && call.may_fail != 1 && call.result < 0 && call.result > -4096)
       return Error{what, static_cast<int>(-call.result)};
   }
   return Done{};
@@ -102,8 +112,8 @@ Result<Done> ask_inside(StoppedProcess& stopped, Area& area, Record& record) {
 
   std::vector<StoppedProcess::Errand> errands;
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    lists[i].add(kStop);
-    auto made = errand(stopped, area, i, lists[i]);
+    const std::size_t report = lists[i].add(kReport);
+    auto made = errand(stopped, area, i, lists[i], report);
     if (!made) return made.error();
     errands.push_back(*made);
   }
@@ -170,26 +180,37 @@ Result<pid_t> freeze_copy(StoppedProcess& stopped, Area& area) {
   list.add(SYS_rt_sigprocmask, SIG_SETMASK, mask, 0, kMaskBytes);
   const std::size_t copy = list.add(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
   const std::size_t jump = list.add(kJumpIfZero);
-  // A breakpoint under a blocked SIGTRAP would cost the process its handler for it.
-  const std::uint64_t but_traps = area.reserve(kMaskBytes);
-  const std::uint64_t others = ~(std::uint64_t{1} << (SIGTRAP - 1));
-  if (auto put = write_memory(stopped.process(), but_traps, std::as_bytes(std::span(&others, 1)));
+  const std::uint64_t but_report = area.reserve(kMaskBytes);
+  const std::uint64_t others = ~(std::uint64_t{1} << (stopped.report_signal() - 1));
+  if (auto put = write_memory(stopped.process(), but_report, std::as_bytes(std::span(&others, 1)));
       !put)
     return put.error();
-  list.add(SYS_rt_sigprocmask, SIG_SETMASK, but_traps, 0, kMaskBytes);
-  list.add(kStop);
+  list.add(SYS_rt_sigprocmask, SIG_SETMASK, but_report, 0, kMaskBytes);
+  const std::size_t report = list.add(kReport);
   // The copy. Whatever fails there, its memory is what it is for.
   list[jump].arguments[0] = list.try_to(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   list.try_to(SYS_setsid);
   list.try_to(SYS_close_range, 0, ~0U, 0);
-  const std::size_t pause = list.try_to(SYS_pause);
-  list.add(kJump, pause);
-  const auto made = errand(stopped, area, 0, list);
+  // It lives as long as whoever traces it: us. Nobody: then we have ended in between.
+  const std::uint64_t nap = area.reserve(sizeof(timespec));
+  const timespec second{1, 0};
+  if (auto put = write_memory(stopped.process(), nap, std::as_bytes(std::span(&second, 1))); !put)
+    return put.error();
+  const std::size_t rest = list.try_to(SYS_nanosleep, nap, 0);
+  list.try_to(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0);
+  const std::size_t nobody = list.add(kJumpIfZero);
+  list.add(kJump, rest);
+  list[nobody].arguments[0] = list.try_to(SYS_exit_group, 0);
+  const auto made = errand(stopped, area, 0, list, report);
   if (!made) return made.error();
   if (auto ran = stopped.run(std::span(&*made, 1)); !ran) return ran.error();
   if (auto got = results(stopped, *made, list); !got) return got.error();
   if (auto worked = all_worked(list, "a frozen copy (clone)"); !worked) return worked.error();
-  return our_number_of(stopped.process(), list[copy].result);
+  const auto id = our_number_of(stopped.process(), list[copy].result);
+  if (!id) return id.error();
+  if (::ptrace(PTRACE_SEIZE, *id, nullptr, reinterpret_cast<void*>(PTRACE_O_EXITKILL)) != 0)
+    return Error{"PTRACE_SEIZE of a frozen copy", errno};
+  return *id;
 }
 
 Result<sys::Descriptor> userfaultfd_of(StoppedProcess& stopped, Area& area, int pidfd) {
@@ -197,8 +218,7 @@ Result<sys::Descriptor> userfaultfd_of(StoppedProcess& stopped, Area& area, int 
   CallList list;
   const std::size_t opened =
       list.try_to(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-  list.add(kStop);
-  auto made = errand(stopped, area, 0, list);
+  auto made = errand(stopped, area, 0, list, list.add(kReport));
   if (!made) return made.error();
   if (auto ran = stopped.run(std::span(&*made, 1)); !ran) return ran.error();
   if (auto got = results(stopped, *made, list); !got) return got.error();
@@ -209,8 +229,7 @@ Result<sys::Descriptor> userfaultfd_of(StoppedProcess& stopped, Area& area, int 
   area.clear();
   CallList closing;
   closing.add(SYS_close, number);
-  closing.add(kStop);
-  made = errand(stopped, area, 0, closing);
+  made = errand(stopped, area, 0, closing, closing.add(kReport));
   if (!made) return made.error();
   if (auto ran = stopped.run(std::span(&*made, 1)); !ran) return ran.error();
   return ours;

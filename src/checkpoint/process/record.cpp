@@ -1,5 +1,6 @@
 #include "checkpoint/process/record.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <type_traits>
@@ -176,9 +177,20 @@ Error nonsense() {
   return Error{"the record of a process", EBADMSG, {}, "it makes no sense: use another image"};
 }
 
+bool is_signal(const std::vector<std::byte>& info) {
+  constexpr std::size_t kSignalInfoBytes = 128;
+  return info.size() == kSignalInfoBytes;
+}
+
 // What the rest of the code may take for granted.
 bool makes_sense(const Record& record) {
   if (record.threads.empty()) return false;
+  if (!std::all_of(record.pending.begin(), record.pending.end(), is_signal)) return false;
+  for (const Thread& thread : record.threads) {
+    constexpr std::size_t kMostAffinity = 8192;  // 65,536 processors
+    if (!std::all_of(thread.pending.begin(), thread.pending.end(), is_signal)) return false;
+    if (thread.affinity.size() > kMostAffinity) return false;
+  }
   std::uint64_t last = 0;
   for (const Mapping& mapping : record.mappings) {
     if (mapping.start < last || mapping.end <= mapping.start || mapping.end > kMemoryBytes)

@@ -161,7 +161,9 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
   if (!text) return Error{"a checkpoint of a process", ESRCH};
   const std::vector<MapLine> lines = parse_maps(*text);
   if (lines.empty()) return Error{"a checkpoint of a process", ESRCH};
-  if (!area_is_there(lines)) {
+  const auto threads = numbers_in(proc_path(process, "task"));
+  if (!threads) return Error{"a checkpoint of a process", ESRCH};
+  if (!area_is_there(lines) || area.size() < Area::size_for(threads->size())) {
     area = {};
     tracking.reset();
     tracking_was_tried = false;

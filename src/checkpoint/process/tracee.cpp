@@ -47,6 +47,22 @@ bool stops_processes(int signal) {
   return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
 }
 
+std::string tracer_of(pid_t thread) {
+  const auto status = read_whole(proc_path(thread, "status"));
+  const std::uint64_t tracer = status ? Fields(*status).number("TracerPid") : 0;
+  return tracer == 0 ? std::string() : ", traced by process " + std::to_string(tracer);
+}
+
+// Ignored where it is not caught. Programs that catch all of these get one too many if we are
+// killed.
+int find_report_signal(pid_t process) {
+  const auto status = read_whole(proc_path(process, "status"));
+  const std::uint64_t caught = status ? Fields(*status).number("SigCgt", 16) : 0;
+  for (const int signal : {SIGURG, SIGWINCH, SIGCHLD})
+    if (((caught >> (signal - 1)) & 1) == 0) return signal;
+  return SIGURG;
+}
+
 bool has_ended(pid_t thread) {
   const auto status = read_whole(proc_path(thread, "status"));
   if (!status) return true;
@@ -173,6 +189,7 @@ Result<int> wait_for_stop(pid_t thread, Clock::time_point deadline) {
 StoppedProcess::StoppedProcess(StoppedProcess&& other) noexcept
     : process_(other.process_),
       threads_(std::move(other.threads_)),
+      report_signal_(other.report_signal_),
       held_(std::exchange(other.held_, false)) {}
 
 StoppedProcess::~StoppedProcess() { release(); }
@@ -203,7 +220,7 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
           culprit = "thread " + std::to_string(thread) + ": the first thread has ended";
           return Error{"a checkpoint of a process", ENOTSUP, {}, "it cannot be made again"};
         }
-        culprit = describe_thread(process, thread);
+        culprit = describe_thread(process, thread) + tracer_of(thread);
         return Error{"PTRACE_SEIZE",
                      error,
                      {},
@@ -238,6 +255,7 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
   // process's first thread is not always the smallest.
   std::stable_partition(stopped.threads_.begin(), stopped.threads_.end(),
                         [&](const Tracee& each) { return each.thread == process; });
+  stopped.report_signal_ = find_report_signal(process);
   for (Tracee& tracee : stopped.threads_) {
     if (auto got = get_registers(tracee.thread, tracee.registers); !got) return got.error();
     if (auto got = get_extended(tracee.thread, tracee.extended); !got) return got.error();
@@ -302,7 +320,8 @@ Result<Done> StoppedProcess::run(std::span<const Errand> errands) {
     registers.orig_rax = ~std::uint64_t{0};     // no system call is restarted there
     registers.eflags &= ~std::uint64_t{0x400};  // strings go forward
     if (auto set = set_registers(tracee.thread, registers); !set) return set.error();
-    if (auto set = set_mask(tracee.thread, kAllButTrap); !set) return set.error();
+    if (auto set = set_mask(tracee.thread, ~(std::uint64_t{1} << (report_signal_ - 1))); !set)
+      return set.error();
   }
   for (const Errand& errand : errands)
     if (::ptrace(PTRACE_CONT, threads_[errand.thread].thread, nullptr, nullptr) != 0)
@@ -317,11 +336,16 @@ Result<Done> StoppedProcess::run(std::span<const Errand> errands) {
         outcome = Error{"a thread on an errand", EINTR};
         break;
       }
-      if (WSTOPSIG(*status) == SIGTRAP && (*status >> 16) == 0) break;
       if ((*status >> 16) == 0) {
-        if (!stops_processes(WSTOPSIG(*status)))
+        const int signal = WSTOPSIG(*status);
+        siginfo_t info{};
+        if (signal == report_signal_ &&
+            ::ptrace(PTRACE_GETSIGINFO, tracee.thread, nullptr, &info) == 0 &&
+            info.si_code == SI_TKILL)
+          break;
+        if (signal != report_signal_ && !stops_processes(signal))
           return Error{"a thread on an errand", EFAULT, {}, "it was hit by a signal"};
-        tracee.owed = WSTOPSIG(*status);
+        tracee.owed = signal;
       }
       ::ptrace(PTRACE_CONT, tracee.thread, nullptr, nullptr);
     }

@@ -69,7 +69,9 @@ class StoppedProcess {
     std::uint64_t list = 0;   // address of its first Call
     std::uint64_t stack = 0;  // its end
   };
-  /// All of them at once, each to its breakpoint, with all signals but SIGTRAP blocked. Errors:
+  /// The signal that ends errands (kReport): one that the process ignores by default.
+  [[nodiscard]] int report_signal() const noexcept { return report_signal_; }
+  /// All of them at once, each to its report, with all other signals blocked. Errors:
   /// what the calls have in `result` is the caller's to read; EINTR: a thread ended.
   Result<Done> run(std::span<const Errand> errands);
 
@@ -81,6 +83,7 @@ class StoppedProcess {
   void put_back(Tracee& tracee) noexcept;
   pid_t process_;
   std::vector<Tracee> threads_;
+  int report_signal_ = 0;
   bool held_ = true;
 };
 

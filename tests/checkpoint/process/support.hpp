@@ -53,7 +53,9 @@ class Subject {
 };
 
 /// Restarts it, lets it check its state and end. Returns what is wrong; "right" if nothing.
-std::string restart_and_finish(const Subject& subject, RestartMode mode);
+/// `image`: not the newest one.
+std::string restart_and_finish(const Subject& subject, RestartMode mode,
+                               const std::string& image = {});
 const char* name_of(RestartMode mode);
 inline constexpr RestartMode kModes[] = {RestartMode::eager, RestartMode::mapped,
                                          RestartMode::lazy};

@@ -66,23 +66,25 @@ TEST(Process, AsksForItsCheckpointsAndIsRestartedFromEach) {
   const Folder folder;
   const std::string images = folder / "images";
   const std::string out = folder / "out";
-  const Ran whole = shell(kCommand + " run --checkpoint " + images + " --keep 9 -- " + kCount +
-                          " 3 > " + out);
+  const Ran whole =
+      shell(kCommand + " run --checkpoint " + images + " --keep 9 -- " + kCount + " 3 > " + out);
   ASSERT_EQ(whole.status, 0) << whole.errors;
   const std::string expected =
       "chapter 0: 17984 primes\nchapter 1: 33860 primes\nchapter 2: 49098 primes\ndone\n";
   EXPECT_EQ(contents(out), expected);
   EXPECT_EQ(images_in(images), 3U);
   for (const char* const mode : {"eager", "mapped", "automatic"}) {
-    const std::string option = std::string(mode) == "automatic" ? "" : std::string("--mode ") + mode;
+    const std::string option =
+        std::string(mode) == "automatic" ? "" : std::string("--mode ") + mode;
     const Ran again = shell(kCommand + " restart --no-checkpoints " + option + " " + images +
                             "/process.000001.ckpt");
     EXPECT_EQ(again.status, 0) << again.errors;
     // What it had written since was cut off, and it wrote it again.
     EXPECT_THAT(again.errors, HasSubstr("shortened"));
-    EXPECT_EQ(contents(out),
-              "chapter 0: 17984 primes\ngoes on from here\nchapter 1: 33860 primes\nchapter 2: 49098 "
-              "primes\ndone\n")
+    EXPECT_EQ(
+        contents(out),
+        "chapter 0: 17984 primes\ngoes on from here\nchapter 1: 33860 primes\nchapter 2: 49098 "
+        "primes\ndone\n")
         << mode;
   }
 }
@@ -141,11 +143,12 @@ TEST(Process, SignalsToTheCommandAreForTheProgram) {
 TEST(Process, IsSavedWhenSomebodyAsks) {
   const Folder folder;
   const std::string images = folder / "images";
-  const Ran ran = shell(kCommand + " run --checkpoint " + images +
-                        " -- bash -c 'i=0; while [ $i -lt 40 ]; do i=$((i+1)); read -t 0.05 < "
-                        "/dev/zero; done; echo end' > " +
-                        (folder / "out") + " & sleep 0.5; p=$(cat /proc/$!/task/$!/children); " +
-                        kCommand + " checkpoint --json $p; " + kCommand + " checkpoint $p; wait $!");
+  const Ran ran =
+      shell(kCommand + " run --checkpoint " + images +
+            " -- bash -c 'i=0; while [ $i -lt 40 ]; do i=$((i+1)); read -t 0.05 < "
+            "/dev/zero; done; echo end' > " +
+            (folder / "out") + " & sleep 0.5; p=$(cat /proc/$!/task/$!/children); " + kCommand +
+            " checkpoint --json $p; " + kCommand + " checkpoint $p; wait $!");
   EXPECT_EQ(ran.status, 0) << ran.errors;
   const auto seen = nlohmann::json::parse(ran.output.substr(0, ran.output.find('\n')));
   EXPECT_EQ(seen.at("schema"), "pagetrap-checkpoint/1");
@@ -165,10 +168,10 @@ TEST(Process, NobodyToAskIsSaid) {
 TEST(Process, AnImageIsDescribed) {
   const Folder folder;
   const std::string images = folder / "images";
-  ASSERT_EQ(shell(kCommand + " run --checkpoint " + images + " -- " + kCount + " 1 > " +
-                  (folder / "out"))
-                .status,
-            0);
+  ASSERT_EQ(
+      shell(kCommand + " run --checkpoint " + images + " -- " + kCount + " 1 > " + (folder / "out"))
+          .status,
+      0);
   const std::string image = images + "/process.000001.ckpt";
   const Ran words = run_command({"image", "inspect", image});
   EXPECT_EQ(words.status, 0);
@@ -183,7 +186,8 @@ TEST(Process, AnImageIsDescribed) {
   EXPECT_EQ(run_command({"image", "verify", image}).status, 0);
   // A merged image is one of a process too.
   const std::string merged = folder / "merged.ckpt";
-  ASSERT_EQ(run_command({"image", "merge", image, "-o", merged, "--compression", "zstd"}).status, 0);
+  ASSERT_EQ(run_command({"image", "merge", image, "-o", merged, "--compression", "zstd"}).status,
+            0);
   EXPECT_EQ(shell(kCommand + " restart --no-checkpoints --mode eager " + merged).status, 0);
   EXPECT_THAT(contents(folder / "out"), HasSubstr("goes on from here\ndone\n"));
 }
@@ -192,8 +196,8 @@ TEST(Process, UnderAnotherKernelTheOldVdsoLeadsToTheNewOne) {
   const Folder folder;
   const std::string images = folder / "images";
   const std::string out = folder / "out";
-  const Ran first = shell(kCommand + " run --checkpoint " + images + " --keep 9 -- " + kCount +
-                          " 2 > " + out);
+  const Ran first =
+      shell(kCommand + " run --checkpoint " + images + " --keep 9 -- " + kCount + " 2 > " + out);
   ASSERT_EQ(first.status, 0) << first.errors;
   const Ran again = shell(kCommand + " restart --other-kernel " + images + "/process.000001.ckpt");
   EXPECT_EQ(again.status, 0) << again.errors;
@@ -203,10 +207,10 @@ TEST(Process, UnderAnotherKernelTheOldVdsoLeadsToTheNewOne) {
 TEST(Process, RestartsAtATime) {
   const Folder folder;
   const std::string images = folder / "images";
-  ASSERT_EQ(shell(kCommand + " run --checkpoint " + images + " -- " + kCount + " 1 > " +
-                  (folder / "out"))
-                .status,
-            0);
+  ASSERT_EQ(
+      shell(kCommand + " run --checkpoint " + images + " -- " + kCount + " 1 > " + (folder / "out"))
+          .status,
+      0);
   EXPECT_EQ(run_command({"restart", images, "--at", "1999-12-31"}).status, 3);
   EXPECT_EQ(run_command({"restart", images, "--at", "yesterday"}).status, 2);
   EXPECT_EQ(shell(kCommand + " restart --at @4000000000 " + images).status, 0);

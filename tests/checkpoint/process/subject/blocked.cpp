@@ -48,6 +48,9 @@ void wait_in(Stage& stage, const std::function<std::string()>& wait,
 std::string unless(bool right, const char* what) {
   return right ? std::string() : std::string(what) + ", errno " + std::to_string(errno);
 }
+std::string long_enough(double seconds) {
+  return seconds > 0.85 ? std::string() : "it waited too short: " + std::to_string(seconds);
+}
 void nothing(pthread_t) {}
 
 int word = 0;
@@ -72,8 +75,7 @@ const Registered kSleep("in_nanosleep", [](Stage& stage) {
         const timespec time{0, 900'000'000};
         timespec left{};
         const int result = ::nanosleep(&time, &left);
-        return unless(result == 0, "nanosleep") +
-               unless(now_seconds() - start > 0.85, "it slept too short");
+        return unless(result == 0, "nanosleep") + long_enough(now_seconds() - start);
       },
       nothing, true);
 });
@@ -120,8 +122,8 @@ const Registered kTimeout("in_poll_with_timeout", [](Stage& stage) {
       stage,
       [start] {
         pollfd poll{event, POLLIN, 0};
-        std::string outcome = unless(::poll(&poll, 1, 900) == 0, "poll");
-        return outcome += unless(now_seconds() - start > 0.85, "it waited too short");
+        const int result = ::poll(&poll, 1, 900);
+        return unless(result == 0, "poll") + long_enough(now_seconds() - start);
       },
       nothing, true);
 });
@@ -205,8 +207,7 @@ const Registered kPause("in_pause", [](Stage& stage) {
   action.sa_handler = handle_it;
   ::sigaction(SIGUSR1, &action, nullptr);
   wait_in(
-      stage,
-      [] { return unless(::pause() == -1 && errno == EINTR && handled == 1, "pause"); },
+      stage, [] { return unless(::pause() == -1 && errno == EINTR && handled == 1, "pause"); },
       [](pthread_t thread) { ::pthread_kill(thread, SIGUSR1); });
 });
 
