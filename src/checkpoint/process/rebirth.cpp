@@ -40,6 +40,7 @@ constexpr std::uint64_t kMaskBytes = 8;
 constexpr std::uint64_t kMostTimerId = 4096;
 constexpr int kRestoreTimerIds = 77;  // PR_TIMER_CREATE_RESTORE_IDS, 6.16
 constexpr int kUnregister = 1;        // RSEQ_FLAG_UNREGISTER
+constexpr int kTroubled = 3;
 
 // clone3(2); SOURCE linux/sched.h
 struct CloneArguments {
