@@ -149,7 +149,10 @@ void ProcessSaver::State::leave(StoppedProcess& stopped) {
 Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& statistics) {
   const std::uint64_t started = sys::monotonic_nanoseconds();
   auto flags = mapping_flags(process);
-  if (!flags) return Error{"a checkpoint of a process", flags.error().number};
+  if (!flags) {  // its folder in /proc goes with it
+    const int error = flags.error().number;
+    return Error{"a checkpoint of a process", error == ENOENT ? ESRCH : error};
+  }
   taken.flags = std::move(*flags);
   Refusals found;
   if (auto looked = census_ahead(process, taken.record, found); !looked) return looked;

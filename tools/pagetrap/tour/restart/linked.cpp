@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "../../../../bench/rivals/stop_and_write.hpp"
 #include "../../run/launch.hpp"
 #include "../../text/progress.hpp"
 #include "../../text/screen.hpp"
 #include "../chapter.hpp"
 #include "../folder.hpp"
-#include "rivals/stop_and_write.hpp"
 #include "watched.hpp"
 
 namespace pagetrap::tool {
