@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -118,6 +119,9 @@ struct RestartOptions {
   bool any_files = false;     // do not compare the files it had open or mapped with what they were
   bool other_kernel = false;  // as if this kernel were not the one of the image; for tests
   unsigned threads = 0;       // that read and decode; 0: one for each processor
+  /// Called with ProcessSaverOptions::socket of the image when all is ready, before the process's
+  /// first instruction.
+  std::function<void(const std::string& socket)> before_it_goes_on{};
 };
 
 /// A process that goes on where its image was taken. It is a child of this one, or of one that
@@ -146,8 +150,8 @@ class PAGETRAP_API RestartedProcess {
   /// From the call of start() to the first instruction, in us.
   [[nodiscard]] double first_instruction_us() const noexcept;
 
-  /// What was done to files, a line each: those that had grown since are shortened to what they had,
-  /// since the process writes it again.
+  /// What was done to files, a line each: those that had grown since are shortened to what they
+  /// had, since the process writes it again.
   [[nodiscard]] const std::vector<std::string>& notices() const noexcept;
 
   /// Waits until all pages of a lazy restart are there, or all of a mapped image has been read and

@@ -18,7 +18,7 @@ enum Returned : int {
 };
 
 /// Has an image of the calling process made by whoever supervises it. The calling thread waits
-/// until it is on disk; others run.
+/// until it is on disk, and the hooks after it have run; others run.
 ///
 /// Threads  any; not from signal handlers, nor from hooks. Allocates nothing. Uses a descriptor,
 ///          which is closed before the cut.

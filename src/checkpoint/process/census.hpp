@@ -69,8 +69,8 @@ class MappedFiles {
 };
 
 /// Fills record.mappings and objects. `ours`: the area of carried code, which is no part of it.
-Result<Done> census_of_memory(const std::vector<MapLine>& lines,
-                              const AllMappingFlags& flags, const MappedFiles& files,
+Result<Done> census_of_memory(const std::vector<MapLine>& lines, const AllMappingFlags& flags,
+                              const MappedFiles& files,
                               std::pair<std::uint64_t, std::uint64_t> ours, Record& record,
                               ObjectContents& contents, Refusals& refusals);
 

@@ -186,8 +186,8 @@ Result<Done> look_at_timer(const Looked& looked, int pidfd, OpenFile& file) {
   if (!own) return own.error();
   itimerspec times{};
   if (::timerfd_gettime(own->get(), &times) != 0) return Error{"timerfd_gettime", errno};
-  const auto text = read_whole(
-      proc_path(looked.process, "fdinfo/" + std::to_string(looked.number)));
+  const auto text =
+      read_whole(proc_path(looked.process, "fdinfo/" + std::to_string(looked.number)));
   if (!text) return text.error();
   const Fields info(*text);
   file.clock = info.number("clockid");

@@ -120,8 +120,8 @@ std::optional<FileIdentity> MappedFiles::find(const MapLine& line, const std::st
   return *now;
 }
 
-Result<Done> census_of_memory(const std::vector<MapLine>& lines,
-                              const AllMappingFlags& flags, const MappedFiles& files,
+Result<Done> census_of_memory(const std::vector<MapLine>& lines, const AllMappingFlags& flags,
+                              const MappedFiles& files,
                               std::pair<std::uint64_t, std::uint64_t> ours, Record& record,
                               ObjectContents& contents, Refusals& refusals) {
   for (const MapLine& line : lines) {
@@ -144,7 +144,8 @@ Result<Done> census_of_memory(const std::vector<MapLine>& lines,
         refusals.add(where + ": memory of a device " + line.name);
     }
     bool grows = line.name == "[stack]";
-    if (const auto known = flags.find(line.start); known != flags.end()) grows |= known->second.grows;
+    if (const auto known = flags.find(line.start); known != flags.end())
+      grows |= known->second.grows;
     if (line.name == "[vdso]") {
       mapping.kind = MappingKind::vdso;
     } else if (line.name.starts_with("[vvar")) {

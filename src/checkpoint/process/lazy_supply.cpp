@@ -61,6 +61,15 @@ struct LazySupply::Context {
     std::sort(absent.begin(), absent.end(),
               [](const Absent& a, const Absent& b) { return a.start < b.start; });
   }
+  /// The first part of [start, end) that is absent, and is where it was when it was saved.
+  [[nodiscard]] Run first_in(std::uint64_t start, std::uint64_t end) const {
+    auto each = std::upper_bound(
+        absent.begin(), absent.end(), start,
+        [](std::uint64_t at, const Absent& candidate) { return at < candidate.end; });
+    while (each != absent.end() && each->start < end && each->saved_start != each->start) ++each;
+    if (each == absent.end() || each->start >= end) return {};
+    return {std::max(each->start, start), std::min(each->end, end)};
+  }
   [[nodiscard]] const Absent* find(std::uint64_t address) const {
     const auto after =
         std::upper_bound(absent.begin(), absent.end(), address,
@@ -121,7 +130,9 @@ int zero_pages(int uffd, std::uint64_t to, std::uint64_t length) {
 }  // namespace
 
 LazySupply::LazySupply(const StoredProcess& stored, pid_t process)
-    : stored_(stored), process_(process) {}
+    : stored_(stored), process_(process), of_block_(stored.chain().blocks().size()) {
+  for (const StoredPages& pages : stored.pages()) of_block_[pages.block].push_back(&pages);
+}
 
 LazySupply::~LazySupply() {
   stop_.store(true);
@@ -161,7 +172,7 @@ Result<Done> LazySupply::load(std::uint32_t block) {
   if (loaded_ == block) return Done{};
   const ChainBlock& stored = stored_.chain().blocks()[block];
   pages_.resize(std::size_t{stored.pages} << page_shift());
-  loaded_ = ~0U;
+  loaded_ = kNoBlock;
   if (auto done = stored_.chain().load(stored, pages_, scratch_); !done) return done;
   loaded_ = block;
   return Done{};
@@ -206,6 +217,21 @@ Result<Done> LazySupply::bring(Context& context, const Run& pages) {
   }
   if (error != 0 && error != ENOENT) return Error{"UFFDIO_COPY of a lazy restart", error};
   context.remove(pages.start, pages.start + length);
+  return Done{};
+}
+
+// A block that had to be loaded for one page, and checked as a whole, would be loaded again for the
+// next one: a program that touches its memory everywhere must not wait for that each time.
+Result<Done> LazySupply::bring_rest_of_block(Context& context) {
+  if (loaded_ == kNoBlock) return Done{};
+  for (const StoredPages* const pages : of_block_[loaded_]) {
+    for (Run next = context.first_in(pages->start, pages->end); next.end != 0;
+         next = context.first_in(pages->start, pages->end)) {
+      if (auto brought = bring(context, next); !brought) return brought;
+      // An event is to be read first.
+      if (context.gone || context.find(next.start) != nullptr) return Done{};
+    }
+  }
   return Done{};
 }
 
@@ -259,6 +285,7 @@ Result<Done> LazySupply::read_events(Context& context, bool& faults) {
     if (auto brought = bring(context, {page, page + kAhead}); !brought) return brought;
     uffdio_range range{page, page_size()};
     ::ioctl(context.userfaultfd.get(), UFFDIO_WAKE, &range);
+    if (auto brought = bring_rest_of_block(context); !brought) return brought;
   }
   return Done{};
 }

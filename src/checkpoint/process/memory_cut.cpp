@@ -25,10 +25,21 @@ namespace {
 
 // SOURCE Documentation/admin-guide/mm/pagemap.rst
 constexpr std::uint64_t kThere = std::uint64_t{3} << 62;  // present or swapped
+constexpr std::uint64_t kSwapped = std::uint64_t{1} << 62;
 constexpr std::uint64_t kOfFile = std::uint64_t{1} << 61;
 
-// Of a private mapping of a file: what was written to.
-Result<Done> pages_not_of_file(int pagemap, const Run& range, Runs& out) {
+constexpr std::uint64_t kMarked = std::uint64_t{1} << 57;  // by tracking
+
+void append(Runs& runs, std::uint64_t page) {
+  if (!runs.empty() && runs.back().end == page) {
+    runs.back().end += page_size();
+  } else {
+    runs.push_back({page, page + page_size()});
+  }
+}
+
+// Of private mappings of files: what was written to, or may have been.
+Result<Done> pages_not_of_file(int pagemap, const Run& range, OwnPages& out) {
   std::array<std::uint64_t, 4096> entries;
   for (std::uint64_t at = range.start; at < range.end;) {
     const std::uint64_t count =
@@ -38,13 +49,10 @@ Result<Done> pages_not_of_file(int pagemap, const Run& range, Runs& out) {
     if (got <= 0) return Error{"read /proc/PID/pagemap", got < 0 ? errno : EIO};
     const auto read = static_cast<std::uint64_t>(got) / sizeof entries[0];
     for (std::uint64_t i = 0; i < read; ++i) {
-      if ((entries[i] & kThere) == 0 || (entries[i] & kOfFile) != 0) continue;
-      const std::uint64_t page = at + (i << page_shift());
-      if (!out.empty() && out.back().end == page) {
-        out.back().end += page_size();
-      } else {
-        out.push_back({page, page + page_size()});
-      }
+      const std::uint64_t entry = entries[i];
+      if ((entry & kThere) == 0 || (entry & kOfFile) != 0) continue;
+      const bool is_marked = (entry & kSwapped) != 0 && (entry & kMarked) != 0;
+      append(is_marked ? out.doubtful : out.own, at + (i << page_shift()));
     }
     at += read << page_shift();
   }
@@ -72,31 +80,30 @@ Runs file_runs(const std::vector<Mapping>& mappings) {
   return tidy(std::move(runs));
 }
 
-Result<Runs> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& within) {
+Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings,
+                           const Runs& before) {
   const sys::Descriptor pagemap(
       ::open(proc_path(process, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
   if (!pagemap.valid()) return Error{"open /proc/PID/pagemap", errno};
-  Runs found;
+  OwnPages found;
+  for (const Run& files : file_runs(mappings))  // those of one file lie side by side
+    if (auto read = pages_not_of_file(pagemap.get(), files, found); !read) return read.error();
+  found.doubtful = intersect(found.doubtful, before);
   for (const Mapping& mapping : mappings) {
-    if (!is_private(mapping)) continue;
-    for (const Run& range : intersect({{mapping.start, mapping.end}}, within)) {
-      if (mapping.kind == MappingKind::file_contents) {
-        found.push_back(range);
-      } else if (mapping.kind == MappingKind::file) {
-        if (auto read = pages_not_of_file(pagemap.get(), range, found); !read) return read.error();
-      } else {
-        std::vector<PageRange> present;
-        const PageRange pages{reinterpret_cast<std::byte*>(range.start),
-                              pages_for(range.end - range.start)};
-        if (auto read = sys::scan_present(pagemap.get(), pages, present); !read)
-          return read.error();
-        for (const PageRange& run : present)
-          found.push_back({reinterpret_cast<std::uint64_t>(run.base),
-                           reinterpret_cast<std::uint64_t>(run.end())});
-      }
-    }
+    if (mapping.kind == MappingKind::file_contents)
+      found.own.push_back({mapping.start, mapping.end});
+    if (mapping.kind != MappingKind::anonymous && mapping.kind != MappingKind::stack) continue;
+    std::vector<PageRange> present;
+    const PageRange pages{reinterpret_cast<std::byte*>(mapping.start),
+                          pages_for(mapping.end - mapping.start)};
+    if (auto read = sys::scan_present(pagemap.get(), pages, present); !read) return read.error();
+    for (const PageRange& run : present)
+      found.own.push_back(
+          {reinterpret_cast<std::uint64_t>(run.base), reinterpret_cast<std::uint64_t>(run.end())});
   }
-  return tidy(std::move(found));
+  found.own.insert(found.own.end(), found.doubtful.begin(), found.doubtful.end());
+  found.own = tidy(std::move(found.own));
+  return found;
 }
 
 Result<Done> read_any_memory(pid_t process, std::uint64_t address, std::span<std::byte> out) {

@@ -18,9 +18,15 @@ inline namespace v0 {
 namespace checkpoint {
 namespace process {
 
-/// Pages with contents that the process has of its own, and no file has: of mappings, and there
-/// only of `within`. By the page map: contents of mappings whose file is gone are all its own.
-Result<Runs> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& within);
+struct OwnPages {
+  Runs own;       // with contents that the process has of its own, and no file has
+  Runs doubtful;  // of these: what may as well be a file's page that is not there. They are not
+                  // where tracking has left no marks, as in a frozen copy
+};
+/// Of private mappings, by the page map. Contents of mappings whose file is gone are all its own.
+/// `before`: pages of files that are known to have been its own: the mark that tracking leaves in
+/// the place of a file's page cannot be told from a page of them that was swapped out.
+Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& before);
 
 /// Mappings with private contents, as runs.
 Runs private_runs(const std::vector<Mapping>& mappings);

@@ -205,7 +205,8 @@ class FileMaker {
     itimerspec times{};
     times.it_interval = {static_cast<time_t>(file.times[0]), static_cast<long>(file.times[1])};
     times.it_value = {static_cast<time_t>(file.times[2]), static_cast<long>(file.times[3])};
-    if (::timerfd_settime(number, static_cast<int>(file.timer_flags), &times, nullptr) != 0) throw Trouble(name_of(file), errno);
+    if (::timerfd_settime(number, static_cast<int>(file.timer_flags), &times, nullptr) != 0)
+      throw Trouble(name_of(file), errno);
     if (file.count != 0 && ::ioctl(number, kSetTicks, &file.count) != 0)
       throw Trouble(name_of(file) + ": timerfd with expirations that were not read", errno);
     return number;

@@ -428,10 +428,9 @@ void become_or_throw(RebirthPlan& plan, const std::vector<std::vector<std::byte>
   const ListPlace where{kListPlace, place, rebirth.userfaultfd_index()};
   if (::write(high.kept[0], &where, sizeof where) != sizeof where)
     throw Trouble("restart: telling its parent", errno);
-  sigset_t mask;
-  ::sigfillset(&mask);
-  ::sigdelset(&mask, SIGTRAP);
-  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
+  // All signals: the C library would leave out those of its own, which timers send.
+  const std::uint64_t mask = ~(std::uint64_t{1} << (SIGTRAP - 1));
+  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, kMaskBytes);
   enter(area.entry(), place, stack);
 }
 

@@ -139,8 +139,9 @@ struct Object {
   std::uint64_t seals = 0;
   std::uint64_t contents_at = 0;  // in the region "objects"
   std::uint64_t contents_bytes = 0;
-  std::uint64_t has_packets = 0;       // a pipe with O_DIRECT
-  std::vector<std::uint64_t> packets;  // lengths of what is in it, each taken out by a read of its own
+  std::uint64_t has_packets = 0;  // a pipe with O_DIRECT
+  std::vector<std::uint64_t>
+      packets;  // lengths of what is in it, each taken out by a read of its own
 };
 
 struct Timer {  // POSIX

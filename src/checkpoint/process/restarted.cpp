@@ -211,6 +211,7 @@ Result<Done> RestartedProcess::State::raise(RebirthPlan& plan, const RestartOpti
   if (::ptrace(PTRACE_CONT, born.id, nullptr, nullptr) != 0) return Error{"PTRACE_CONT", errno};
   const auto threads = wait_for_threads(refusals);
   if (!threads) return threads.error();
+  if (options.before_it_goes_on) options.before_it_goes_on(stored->record().socket);
   return let_go(plan, *threads);
 }
 

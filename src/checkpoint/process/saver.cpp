@@ -17,7 +17,6 @@
 #include "checkpoint/generations.hpp"
 #include "checkpoint/process/census.hpp"
 #include "checkpoint/process/critical_section.hpp"
-#include "checkpoint/process/file_pages.hpp"
 #include "checkpoint/process/inside.hpp"
 #include "checkpoint/process/memory_cut.hpp"
 #include "checkpoint/process/save_image.hpp"
@@ -89,7 +88,7 @@ struct ProcessSaver::State {
   std::optional<Tracking> tracking;
   bool tracking_was_tried = false;
   Waits waits;
-  FilePages file_pages;
+  Runs own_of_files;  // pages of mapped files that were the process's own at the last cut
   CopiedPages spare;  // memory for the next cut
   Runs saved;         // pages that the chain of the last image has, where it has not zeroes
   ImageId last{};
@@ -197,9 +196,12 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
 
 Result<Done> ProcessSaver::State::choose_pages(bool full, Taken& taken, Runs present,
                                                const Runs& changed) {
-  for (Mapping& mapping : taken.record.mappings)
-    if (mapping.kind == MappingKind::file)
-      mapping.own = intersect(present, {{mapping.start, mapping.end}});
+  own_of_files.clear();
+  for (Mapping& mapping : taken.record.mappings) {
+    if (mapping.kind != MappingKind::file) continue;
+    mapping.own = intersect(present, {{mapping.start, mapping.end}});
+    own_of_files.insert(own_of_files.end(), mapping.own.begin(), mapping.own.end());
+  }
   MemoryCut& memory = taken.memory;
   memory.wanted = full ? present : intersect(present, changed);
   if (full) {
@@ -227,17 +229,21 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
   }
   if (!tracking || full) changed = all;
   changed = intersect(changed, all);
+  // Of files as a rule little is the process's own.
   const Runs files = file_runs(taken.record.mappings);
   const std::uint64_t to_copy =
-      size_bytes(subtract(changed, files)) + bytes(Pages{file_pages.count()});
+      size_bytes(subtract(changed, files)) +
+      std::min(size_bytes(intersect(changed, files)), size_bytes(own_of_files));
   const double copying = static_cast<double>(to_copy >> page_shift()) * kCopyNs;
   const double forking =
       kForkNs + static_cast<double>(size_bytes(saved) >> page_shift()) * kForkPageNs;
   MemoryCut& memory = taken.memory;
   if (!full && copying < forking && to_copy <= kMostCopied) {
-    auto present = own_pages(process, taken.record.mappings, all);
+    auto present =
+        own_pages(process, taken.record.mappings, unite(own_of_files, intersect(changed, files)));
     if (!present) return present.error();
-    if (auto chosen = choose_pages(full, taken, std::move(*present), changed); !chosen)
+    changed = unite(changed, present->doubtful);
+    if (auto chosen = choose_pages(full, taken, std::move(present->own), changed); !chosen)
       return chosen;
     if (auto copied = memory.copied.add(process, memory.wanted); !copied) return copied;
     statistics.pages_copied = size_bytes(memory.wanted) >> page_shift();
@@ -249,10 +255,11 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
   for (const Mapping& mapping : taken.record.mappings)
     if ((mapping.advice & kNotForked) != 0) apart.push_back({mapping.start, mapping.end});
   if (!apart.empty()) {
-    auto present = own_pages(process, taken.record.mappings, tidy(std::move(apart)));
+    auto present = own_pages(process, taken.record.mappings, unite(own_of_files, changed));
     if (!present) return present.error();
-    if (auto copied = memory.copied.add(process, *present); !copied) return copied;
-    statistics.pages_copied = size_bytes(*present) >> page_shift();
+    const Runs wanted = intersect(present->own, tidy(std::move(apart)));
+    if (auto copied = memory.copied.add(process, wanted); !copied) return copied;
+    statistics.pages_copied = size_bytes(wanted) >> page_shift();
   }
   auto copy = freeze_copy(stopped, area);
   if (!copy) return copy.error();
@@ -361,17 +368,13 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
   const std::uint64_t started = sys::monotonic_nanoseconds();
   const FrozenCopy copy(taken.memory.copy);
   if (taken.memory.copy != 0) {
-    auto present =
-        own_pages(taken.memory.copy, taken.record.mappings, private_runs(taken.record.mappings));
+    auto present = own_pages(taken.memory.copy, taken.record.mappings, {});
     if (!present) return present.error();
-    Runs everything = unite(*present, taken.memory.copied.runs());
+    Runs everything = unite(present->own, taken.memory.copied.runs());
     const Runs changed = std::move(taken.memory.wanted);
     if (auto chosen = choose_pages(full, taken, std::move(everything), changed); !chosen)
       return chosen.error();
   }
-  if (auto compared = file_pages.compare(file_runs(taken.record.mappings), full, taken.memory);
-      !compared)
-    return compared.error();
   taken.record.every_ms = static_cast<std::uint64_t>(options.every.count());
   taken.record.keep = options.keep;
   taken.record.full_every = options.full_every;

@@ -53,14 +53,17 @@ class LazySupply {
   void serve();
   Result<Done> read_events(Context& context, bool& faults);
   Result<Done> bring(Context& context, const Run& pages);
+  Result<Done> bring_rest_of_block(Context& context);
   Result<Done> load(std::uint32_t block);
 
+  static constexpr std::uint32_t kNoBlock = ~std::uint32_t{0};
   const StoredProcess& stored_;
   pid_t process_;
   std::vector<std::unique_ptr<Context>> contexts_;
   std::vector<std::byte> pages_;  // of the block that was loaded last
   std::vector<std::byte> scratch_;
-  std::uint32_t loaded_ = ~0U;
+  std::uint32_t loaded_ = kNoBlock;
+  std::vector<std::vector<const StoredPages*>> of_block_;
   std::thread server_;
   Error error_;
   std::atomic<bool> stop_{false};

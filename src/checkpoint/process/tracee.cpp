@@ -53,7 +53,8 @@ std::string tracer_of(pid_t thread) {
   return tracer == 0 ? std::string() : ", traced by process " + std::to_string(tracer);
 }
 
-// Ignored where it is not caught. Programs that catch all of these get one too many if we are killed.
+// Ignored where it is not caught. Programs that catch all of these get one too many if we are
+// killed.
 int find_report_signal(pid_t process) {
   const auto status = read_whole(proc_path(process, "status"));
   const std::uint64_t caught = status ? Fields(*status).number("SigCgt", 16) : 0;
@@ -251,6 +252,10 @@ Result<StoppedProcess> StoppedProcess::stop(pid_t process, std::chrono::millisec
   }
   if (stopped.threads_.empty()) return Error{"stop a process", ESRCH};
   stopped.report_signal_ = find_report_signal(process);
+  // They were found by number, and numbers begin anew when they have reached their end: the
+  // process's first thread is not always the smallest.
+  std::stable_partition(stopped.threads_.begin(), stopped.threads_.end(),
+                        [&](const Tracee& each) { return each.thread == process; });
   for (Tracee& tracee : stopped.threads_) {
     if (auto got = get_registers(tracee.thread, tracee.registers); !got) return got.error();
     if (auto got = get_extended(tracee.thread, tracee.extended); !got) return got.error();
@@ -315,7 +320,8 @@ Result<Done> StoppedProcess::run(std::span<const Errand> errands) {
     registers.orig_rax = ~std::uint64_t{0};     // no system call is restarted there
     registers.eflags &= ~std::uint64_t{0x400};  // strings go forward
     if (auto set = set_registers(tracee.thread, registers); !set) return set.error();
-    if (auto set = set_mask(tracee.thread, ~(std::uint64_t{1} << (report_signal_ - 1))); !set) return set.error();
+    if (auto set = set_mask(tracee.thread, ~(std::uint64_t{1} << (report_signal_ - 1))); !set)
+      return set.error();
   }
   for (const Errand& errand : errands)
     if (::ptrace(PTRACE_CONT, threads_[errand.thread].thread, nullptr, nullptr) != 0)

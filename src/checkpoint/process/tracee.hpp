@@ -54,6 +54,7 @@ class StoppedProcess {
   ~StoppedProcess();
 
   [[nodiscard]] pid_t process() const noexcept { return process_; }
+  /// The process's first one first.
   [[nodiscard]] std::vector<Tracee>& threads() noexcept { return threads_; }
 
   /// One system call by the first thread, made with a `syscall` instruction of its own at

@@ -23,10 +23,7 @@ PageRange range_of(std::uint64_t start, std::uint64_t end) {
 
 }  // namespace
 
-bool can_be_watched(const MapLine& line) {
-  return !line.shared && (line.inode == 0 || has_no_file_for_good(line)) &&
-         !line.name.starts_with("[v");
-}
+bool can_be_watched(const MapLine& line) { return !line.shared && !line.name.starts_with("[v"); }
 
 Result<Tracking> Tracking::begin(pid_t process, sys::Descriptor userfaultfd) {
   uffdio_api api{};

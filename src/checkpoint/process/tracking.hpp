@@ -40,7 +40,7 @@ class Tracking {
   Runs ahead_;
 };
 
-/// Whether its writes can be tracked: not of files (see file_pages.hpp), nor the kernel's own.
+/// Whether it is private memory, and not the kernel's own.
 bool can_be_watched(const MapLine& line);
 
 }  // namespace process

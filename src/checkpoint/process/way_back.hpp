@@ -15,8 +15,8 @@ inline namespace v0 {
 namespace checkpoint {
 namespace process {
 
-/// Bytes of a frame for this thread, to be put at `address`, a multiple of 64. Its stack pointer for
-/// rt_sigreturn(2) is address + 8.
+/// Bytes of a frame for this thread, to be put at `address`, a multiple of 64. Its stack pointer
+/// for rt_sigreturn(2) is address + 8.
 std::vector<std::byte> way_back(const Tracee& tracee, std::uint64_t address);
 
 }  // namespace process

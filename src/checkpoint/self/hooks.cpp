@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "checkpoint/self/ask.hpp"
+#include "checkpoint/self/hooks.hpp"
 #include "sys/fd.hpp"
 #include "vm/no_signals.hpp"
 
@@ -39,6 +40,17 @@ class HookThread {
     }
     hooks_ = std::move(hooks);
     return Done{};
+  }
+
+  /// Until what follows the last cut has run.
+  void wait() const {
+    if (!begun_.load()) return;
+    const timespec turn{0, 1'000'000};
+    for (;;) {
+      const std::uint32_t now = word_.load(std::memory_order_acquire);
+      if (now != protocol::kGoOn && now != protocol::kBegin) return;
+      ::nanosleep(&turn, nullptr);
+    }
   }
 
  private:
@@ -68,31 +80,38 @@ class HookThread {
       while ((now = word_.load(std::memory_order_acquire)) != protocol::kGoOn &&
              now != protocol::kBegin)
         ::nanosleep(&turn, nullptr);
-      word_.store(protocol::kIdle, std::memory_order_release);
       if (now == protocol::kGoOn) {
         call(&ProcessHooks::after_cut);
-        continue;
+      } else {
+        // Another supervisor. It may be none, of a process that is not saved again.
+        static_cast<void>(tell());
+        call(&ProcessHooks::after_restart);
       }
-      // Another supervisor. It may be none, of a process that is not saved again.
-      static_cast<void>(tell());
-      call(&ProcessHooks::after_restart);
+      // RACE the next cut may be prepared by now: then that stays.
+      word_.compare_exchange_strong(now, protocol::kIdle);
     }
   }
 
   std::mutex lock_;
   ProcessHooks hooks_;
-  bool begun_ = false;
+  std::atomic<bool> begun_{false};
   sys::Descriptor event_;
   std::atomic<std::uint32_t> word_{protocol::kIdle};
 };
 
 }  // namespace
 
-Result<Done> set_process_hooks(ProcessHooks hooks) {
-  // Never destroyed: its thread may run until the process ends.
+namespace {
+// Never destroyed: its thread may run until the process ends.
+HookThread& hook_thread() {
   static HookThread& thread = *new HookThread;
-  return thread.set(std::move(hooks));
+  return thread;
 }
+}  // namespace
+
+Result<Done> set_process_hooks(ProcessHooks hooks) { return hook_thread().set(std::move(hooks)); }
+
+void wait_for_hooks() { hook_thread().wait(); }
 
 }  // namespace checkpoint
 }  // namespace v0

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "checkpoint/self/ask.hpp"
+#include "checkpoint/self/hooks.hpp"
 
 namespace pagetrap {
 inline namespace v0 {
@@ -34,8 +35,10 @@ Result<int> checkpoint() {
   for (unsigned turn = 1;; ++turn) {
     switch (word.load(std::memory_order_acquire)) {
       case protocol::kSaved:
+        wait_for_hooks();
         return int{kAfterCheckpoint};
       case protocol::kRestarted:
+        wait_for_hooks();
         return int{kAfterRestart};
       case protocol::kRefused:
         return Error{"checkpoint()",

@@ -148,8 +148,8 @@ TEST(Attack, TheSaverIsKilled) {
     ::kill(saver, SIGKILL);
     ASSERT_EQ(::waitpid(saver, nullptr, 0), saver);
     for (int turn = 0; turn < 500 && copies_of(folder) != 1; ++turn) sleep_us(1000);
-    ASSERT_EQ(copies_of(folder), 1) << "round " << i << ": the process, and no copy of it; it is "
-                                    << state_of(subject.id());
+    ASSERT_EQ(copies_of(folder), 1)
+        << "round " << i << ": the process, and no copy of it; it is " << state_of(subject.id());
     ASSERT_NE(state_of(subject.id()), "t") << i;
     ASSERT_NE(state_of(subject.id()), "T") << i;
   }

@@ -113,8 +113,8 @@ TEST(Record, FlippedBits) {
 TEST(Record, LargeNumbersAnywhere) {
   const std::vector<std::byte> bytes = encode(sample());
   for (std::size_t at = 0; at + 8 <= bytes.size(); ++at)
-    for (const std::uint64_t number : {~std::uint64_t{0}, std::uint64_t{1} << 63,
-                                       std::uint64_t{1} << 20}) {
+    for (const std::uint64_t number :
+         {~std::uint64_t{0}, std::uint64_t{1} << 63, std::uint64_t{1} << 20}) {
       std::vector<std::byte> forged = bytes;
       std::memcpy(forged.data() + at, &number, sizeof number);
       if (const auto record = decode(forged)) check(*record);
@@ -125,7 +125,8 @@ TEST(Record, Rubbish) {
   std::mt19937_64 random(1991);
   for (int turn = 0; turn < 2000; ++turn) {
     std::vector<std::byte> bytes(random() % 4000);
-    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() % (turn % 2 == 0 ? 256 : 3));
+    for (std::byte& byte : bytes)
+      byte = static_cast<std::byte>(random() % (turn % 2 == 0 ? 256 : 3));
     if (bytes.size() >= 8) std::memcpy(bytes.data(), &kRecordVersion, sizeof kRecordVersion);
     if (const auto record = decode(bytes)) check(*record);
   }

@@ -39,26 +39,28 @@ std::string name_of_obstacle(const ::testing::TestParamInfo<const char*>& info) 
   return info.param;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Sockets, Refusal,
-    ::testing::Values("obstacle_tcp", "obstacle_tcp_listening", "obstacle_tcp_connected",
-                      "obstacle_tcp6", "obstacle_udp", "obstacle_socket_pair",
-                      "obstacle_unix_listening", "obstacle_unix_abstract", "obstacle_netlink"),
-    name_of_obstacle);
+INSTANTIATE_TEST_SUITE_P(Sockets, Refusal,
+                         ::testing::Values("obstacle_tcp", "obstacle_tcp_listening",
+                                           "obstacle_tcp_connected", "obstacle_tcp6",
+                                           "obstacle_udp", "obstacle_socket_pair",
+                                           "obstacle_unix_listening", "obstacle_unix_abstract",
+                                           "obstacle_netlink"),
+                         name_of_obstacle);
 INSTANTIATE_TEST_SUITE_P(Processes, Refusal,
                          ::testing::Values("obstacle_child", "obstacle_zombie",
                                            "obstacle_pipe_to_another", "obstacle_trap_ignored",
                                            "obstacle_processor_timer", "forever_seccomp",
                                            "forever_network", "forever_mounts", "forever_root"),
                          name_of_obstacle);
-INSTANTIATE_TEST_SUITE_P(
-    Descriptors, Refusal,
-    ::testing::Values("obstacle_fifo", "obstacle_device", "obstacle_block_device",
-                      "obstacle_deleted_file", "obstacle_replaced_file", "obstacle_flock",
-                      "obstacle_record_lock", "obstacle_async", "obstacle_closed_watch",
-                      "obstacle_inotify", "obstacle_fanotify", "obstacle_userfaultfd",
-                      "obstacle_perf", "obstacle_pidfd", "obstacle_io_uring"),
-    name_of_obstacle);
+INSTANTIATE_TEST_SUITE_P(Descriptors, Refusal,
+                         ::testing::Values("obstacle_fifo", "obstacle_device",
+                                           "obstacle_block_device", "obstacle_deleted_file",
+                                           "obstacle_replaced_file", "obstacle_flock",
+                                           "obstacle_record_lock", "obstacle_async",
+                                           "obstacle_closed_watch", "obstacle_inotify",
+                                           "obstacle_fanotify", "obstacle_userfaultfd",
+                                           "obstacle_perf", "obstacle_pidfd", "obstacle_io_uring"),
+                         name_of_obstacle);
 INSTANTIATE_TEST_SUITE_P(Mappings, Refusal,
                          ::testing::Values("obstacle_shared_file", "obstacle_shared_deleted_file",
                                            "obstacle_sysv", "obstacle_protection_key",
@@ -96,6 +98,20 @@ TEST(Refusals, AnotherTracer) {
   EXPECT_TRUE(worked(saver->checkpoint(), saver->refusals())) << "it is gone";
   EXPECT_EQ(subject.finish(), "right");
   ::close(go[0]);
+}
+
+TEST(Refusals, TheFirstThreadHasEnded) {
+  Subject subject("first_thread_ended");
+  std::string why;
+  ASSERT_TRUE(subject.is_ready(why));
+  auto saver = ProcessSaver::attach(subject.id(), subject.saving());
+  ASSERT_TRUE(worked(saver));
+  const auto saved = saver->checkpoint();
+  ASSERT_FALSE(saved);
+  EXPECT_EQ(saved.error().number, ENOTSUP) << describe(saved.error());
+  EXPECT_EQ(joined(saver->refusals()),
+            "thread " + std::to_string(subject.id()) + ": the first thread has ended\n");
+  EXPECT_EQ(subject.finish(), "right");
 }
 
 }  // namespace

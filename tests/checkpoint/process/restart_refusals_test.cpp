@@ -55,8 +55,7 @@ TEST_F(RestartRefusal, AWrittenFileThatIsShorter) {
   std::vector<std::string> refusals;
   ASSERT_FALSE(RestartedProcess::start(subject.images(), {}, refusals));
   ASSERT_FALSE(refusals.empty());
-  for (const std::string& line : refusals)
-    EXPECT_NE(line.find(words), std::string::npos) << line;
+  for (const std::string& line : refusals) EXPECT_NE(line.find(words), std::string::npos) << line;
 }
 
 TEST_F(RestartRefusal, ADirectoryInItsPlace) {

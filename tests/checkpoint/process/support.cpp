@@ -145,12 +145,12 @@ const char* name_of(RestartMode mode) {
   return "";
 }
 
-std::string restart_and_finish(const Subject& subject, RestartMode mode,
-                               const std::string& image) {
+std::string restart_and_finish(const Subject& subject, RestartMode mode, const std::string& image) {
   std::vector<std::string> refusals;
   RestartOptions options;
   options.mode = mode;
-  auto restarted = RestartedProcess::start(image.empty() ? subject.images() : image, options, refusals);
+  auto restarted =
+      RestartedProcess::start(image.empty() ? subject.images() : image, options, refusals);
   if (!restarted) return describe(restarted.error()) + "\n" + joined(refusals);
   const std::string verdict = "verdict." + std::string(name_of(mode));
   std::filesystem::remove(subject.file(verdict));

@@ -11,6 +11,7 @@
 
 #include "../run/launch.hpp"
 #include "options.hpp"
+#include "requests.hpp"
 #include "supervise.hpp"
 
 namespace pagetrap::tool {
@@ -77,6 +78,11 @@ int restart(const RestartRequest& request) {
   options.mode = mode_named(request.mode);
   options.any_files = request.any_files;
   options.other_kernel = request.other_kernel;
+  if (!request.no_checkpoints)
+    options.before_it_goes_on = [&](const std::string& socket) {
+      if (!socket.empty() && supervision.listener < 0)
+        supervision.listener = process::listen_at(socket);
+    };
   std::vector<std::string> refusals;
   auto started = RestartedProcess::start(path, options, refusals);
   if (!started) {

@@ -68,6 +68,7 @@ int run_checkpoint(const RunRequest& request) {
   supervision.report = request.report;
   supervision.saving->socket = process::new_socket();
   set(checkpoint::protocol::kVariable, supervision.saving->socket);
+  supervision.listener = process::listen_at(supervision.saving->socket);
   process::block_signals();
   const pid_t child = ::fork();
   if (child < 0)

@@ -71,8 +71,7 @@ int supervise(const Supervision& supervision) {
   {
     std::optional<Series> series;
     if (supervision.saving) {
-      listeners = {listen_at(socket_of(supervision.process)),
-                   supervision.saving->socket.empty() ? -1 : listen_at(supervision.saving->socket)};
+      listeners = {listen_at(socket_of(supervision.process)), supervision.listener};
       series.emplace(supervision.process, *supervision.saving, supervision.report,
                      supervision.meanwhile);
     }

@@ -15,6 +15,7 @@ namespace pagetrap::tool::process {
 struct Supervision {
   pid_t process = 0;
   std::optional<checkpoint::ProcessSaverOptions> saving;  // none: it is only waited for
+  int listener = -1;   // where the process asks for checkpoints; closed in the end
   std::string report;  // a JSON line for each checkpoint is appended here; - is standard error
   std::function<int()> wait;        // for its end, as waitpid(2) has it; called once it has ended
   std::function<void()> meanwhile;  // before the first checkpoint; may be empty

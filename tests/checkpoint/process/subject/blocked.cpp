@@ -75,8 +75,7 @@ const Registered kSleep("in_nanosleep", [](Stage& stage) {
         const timespec time{0, 900'000'000};
         timespec left{};
         const int result = ::nanosleep(&time, &left);
-        return unless(result == 0, "nanosleep") +
-               long_enough(now_seconds() - start);
+        return unless(result == 0, "nanosleep") + long_enough(now_seconds() - start);
       },
       nothing, true);
 });
@@ -208,8 +207,7 @@ const Registered kPause("in_pause", [](Stage& stage) {
   action.sa_handler = handle_it;
   ::sigaction(SIGUSR1, &action, nullptr);
   wait_in(
-      stage,
-      [] { return unless(::pause() == -1 && errno == EINTR && handled == 1, "pause"); },
+      stage, [] { return unless(::pause() == -1 && errno == EINTR && handled == 1, "pause"); },
       [](pthread_t thread) { ::pthread_kill(thread, SIGUSR1); });
 });
 

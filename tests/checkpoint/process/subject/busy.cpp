@@ -6,8 +6,8 @@
 #include <array>
 #include <atomic>
 #include <csignal>
-#include <thread>
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "stage.hpp"

@@ -77,7 +77,8 @@ const Registered kTimers("timerfds", [](Stage& stage) {
   const int rung = timer(CLOCK_MONOTONIC, 0, {{100, 0}, {0, 1}});
   const int absolute =
       timer(CLOCK_MONOTONIC, TFD_TIMER_ABSTIME, {{0, 0}, from_now(CLOCK_MONOTONIC, 500)});
-  const int wall = timer(CLOCK_REALTIME, TFD_TIMER_ABSTIME, {{0, 0}, from_now(CLOCK_REALTIME, 0, 700'000'000)});
+  const int wall =
+      timer(CLOCK_REALTIME, TFD_TIMER_ABSTIME, {{0, 0}, from_now(CLOCK_REALTIME, 0, 700'000'000)});
   const timespec wall_due = from_now(CLOCK_REALTIME, 0, 700'000'000);
   const int off = timer(CLOCK_REALTIME, 0, {});
   sleep_ms(70);
@@ -101,7 +102,8 @@ const Registered kTimers("timerfds", [](Stage& stage) {
   ::clock_gettime(CLOCK_REALTIME, &now);
   const double late = static_cast<double>(now.tv_sec - wall_due.tv_sec) +
                       1e-9 * static_cast<double>(now.tv_nsec - wall_due.tv_nsec);
-  if (stage.run() == "original") stage.expect(late < 0.3, "a time of day, late by " + std::to_string(late));
+  if (stage.run() == "original")
+    stage.expect(late < 0.3, "a time of day, late by " + std::to_string(late));
   ::timerfd_gettime(off, &left);
   stage.expect(left.it_value.tv_sec == 0 && left.it_value.tv_nsec == 0, "one that is off");
 });
@@ -117,8 +119,7 @@ const Registered kSignals("signalfds", [](Stage& stage) {
   for (int i = 0; i < 3; ++i) ::sigqueue(::getpid(), SIGRTMIN + 5, sigval{.sival_int = 40 + i});
   stage.wait_for_go();
   signalfd_siginfo info{};
-  stage.expect(::read(descriptor, &info, sizeof info) == sizeof info &&
-                   info.ssi_signo == SIGUSR1 &&
+  stage.expect(::read(descriptor, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1 &&
                    info.ssi_pid == static_cast<std::uint32_t>(::getpid()),
                "a pending signal");
   for (int i = 0; i < 3; ++i)

@@ -32,7 +32,8 @@ std::map<std::uint64_t, std::uint32_t> ready(int epoll, int milliseconds = 0) {
   const int count = ::epoll_wait(epoll, events.data(), events.size(), milliseconds);
   std::map<std::uint64_t, std::uint32_t> found;
   for (int i = 0; i < count; ++i)
-    found[events[static_cast<std::size_t>(i)].data.u64] = events[static_cast<std::size_t>(i)].events;
+    found[events[static_cast<std::size_t>(i)].data.u64] =
+        events[static_cast<std::size_t>(i)].events;
   return found;
 }
 using Ready = std::map<std::uint64_t, std::uint32_t>;
@@ -47,7 +48,8 @@ const Registered kEpolls("epolls", [](Stage& stage) {
   must(::pipe(pipe.data()), "pipe");
   watch(epoll, pipe[0], EPOLLIN, 3);
   watch(epoll, pipe[1], EPOLLOUT, 4);
-  const int timer = static_cast<int>(must(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), "timerfd"));
+  const int timer =
+      static_cast<int>(must(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), "timerfd"));
   const itimerspec soon{{0, 0}, {0, 1}};
   must(::timerfd_settime(timer, 0, &soon, nullptr), "timerfd_settime");
   watch(epoll, timer, EPOLLIN, 5);
@@ -60,8 +62,7 @@ const Registered kEpolls("epolls", [](Stage& stage) {
   ::raise(SIGUSR1);
   const int copy = static_cast<int>(must(::dup(epoll), "dup"));
   stage.wait_for_go();
-  const Ready expected{
-      {0xfedcba9876543210, EPOLLIN}, {4, EPOLLOUT}, {5, EPOLLIN}, {6, EPOLLIN}};
+  const Ready expected{{0xfedcba9876543210, EPOLLIN}, {4, EPOLLOUT}, {5, EPOLLIN}, {6, EPOLLIN}};
   stage.expect(ready(epoll) == expected, "what is ready, with its data");
   stage.expect(ready(copy) == expected, "through a copy");
   must(::write(pipe[1], "x", 1), "write");

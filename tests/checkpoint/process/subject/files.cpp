@@ -64,7 +64,8 @@ const Registered kDirectories("directories", [](Stage& stage) {
   stage.wait_for_go();
   while (const dirent* const entry = ::readdir(entries)) seen.insert(entry->d_name);
   stage.expect(seen.size() == 2002, "each name once, not " + std::to_string(seen.size()));
-  stage.expect(std::set<std::string>(seen.begin(), seen.end()).size() == seen.size(), "no name twice");
+  stage.expect(std::set<std::string>(seen.begin(), seen.end()).size() == seen.size(),
+               "no name twice");
   const int inside = ::openat(::dirfd(entries), "a-name-that-is-not-short-7", O_RDONLY);
   stage.expect(inside >= 0, "openat");
   ::close(inside);

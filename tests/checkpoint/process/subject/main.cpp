@@ -51,8 +51,8 @@ std::string proc_field(const std::string& path, const std::string& key) {
 void Stage::expect(bool truth, const std::string& what, std::source_location where) {
   if (truth) return;
   const std::string file = where.file_name();
-  wrong_ += file.substr(file.rfind('/') + 1) + ":" + std::to_string(where.line()) + ": " + what +
-            "\n";
+  wrong_ +=
+      file.substr(file.rfind('/') + 1) + ":" + std::to_string(where.line()) + ": " + what + "\n";
 }
 
 void Stage::say(const std::string& name, const std::string& words) const {

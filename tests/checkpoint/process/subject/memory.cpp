@@ -82,7 +82,8 @@ const Registered kProtections("protections", [](Stage& stage) {
   protect(all, 64 * kPage, PROT_READ);
   bool right = true;
   for (std::size_t i = 0; i < 64; ++i)
-    right &= all[i * kPage] == static_cast<char>(i + 1) && all[(i + 1) * kPage - 1] == all[i * kPage];
+    right &=
+        all[i * kPage] == static_cast<char>(i + 1) && all[(i + 1) * kPage - 1] == all[i * kPage];
   stage.expect(right, "contents, that of PROT_NONE too");
   stage.expect(reinterpret_cast<int (*)()>(code)() == 42, "code that the program made");
   stage.expect(untouched[5 * kPage] == 0, "memory that was never touched");
@@ -210,12 +211,11 @@ __attribute__((noinline)) unsigned go_down(unsigned depth) {
 }
 
 const Registered kStacks("stacks", [](Stage& stage) {
-  // Out of the way of what may be there already.
-  char* const top = map_writable(2048 * kPage);
-  must(::munmap(top, 2048 * kPage), "munmap");
+  // Far from where the kernel puts other mappings, which would be in its way.
+  char* const place = reinterpret_cast<char*>(0x200000000000);
   void* const grows =
-      ::mmap(top + 2000 * kPage, 4 * kPage, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
+      ::mmap(place, 4 * kPage, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1, 0);
   must(grows == MAP_FAILED ? -1 : 0, "mmap");
   auto* const growing = static_cast<char*>(grows);
   growing[-1] = 'g';  // it has grown by a page or more
@@ -239,7 +239,8 @@ const Registered kHeap("heap", [](Stage& stage) {
   char* const end = static_cast<char*>(::sbrk(0));
   stage.expect(::sbrk(10 * kPage) == end, "it grows where it was");
   std::memset(end, 'e', 10 * kPage);
-  for (std::size_t i = 0; i < strings.size(); i += 3) strings[i] = std::make_unique<std::string>(70, 't');
+  for (std::size_t i = 0; i < strings.size(); i += 3)
+    strings[i] = std::make_unique<std::string>(70, 't');
   for (const auto& each : strings) stage.expect(each->front() == each->back(), "strings");
   stage.expect((*large)[499'999] == 5, "a large block");
   large.reset();

@@ -10,14 +10,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <sstream>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 
 #include "stage.hpp"
 
@@ -79,8 +79,9 @@ const Registered kRenamed("obstacle_replaced_file", [](Stage& stage) {
   must(::link(path.c_str(), stage.file("other").c_str()), "link");
   stage.say("linked", "another file");
   // The kernel shows it as deleted, though it has another name still.
-  stage.obstacle(fd(number) + "file " + path + " (deleted), which is not there under this name any more",
-                 [=] { ::close(number); });
+  stage.obstacle(
+      fd(number) + "file " + path + " (deleted), which is not there under this name any more",
+      [=] { ::close(number); });
 });
 const Registered kFlock("obstacle_flock", [](Stage& stage) {
   const std::string path = stage.file("locked");
@@ -103,9 +104,9 @@ const Registered kAsync("obstacle_async", [](Stage& stage) {
   must(::fcntl(ends[0], F_SETFL, O_ASYNC), "F_SETFL");
   struct stat what {};
   ::fstat(ends[0], &what);
-  stage.obstacle(fd(ends[0]) + "signals for I/O (O_ASYNC) on pipe:[" +
-                     std::to_string(what.st_ino) + "]",
-                 [=] { ::fcntl(ends[0], F_SETFL, 0); });
+  stage.obstacle(
+      fd(ends[0]) + "signals for I/O (O_ASYNC) on pipe:[" + std::to_string(what.st_ino) + "]",
+      [=] { ::fcntl(ends[0], F_SETFL, 0); });
 });
 const Registered kEpoll("obstacle_closed_watch", [](Stage& stage) {
   const int epoll = static_cast<int>(must(::epoll_create1(0), "epoll_create1"));

@@ -5,8 +5,8 @@
 #include <linux/perf_event.h>
 #include <linux/userfaultfd.h>
 #include <netinet/in.h>
-#include <sys/inotify.h>
 #include <sys/fanotify.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -87,12 +87,12 @@ const Registered kUdp("obstacle_udp", [](Stage& stage) {
 const Registered kPair("obstacle_socket_pair", [](Stage& stage) {
   std::array<int, 2> pair{};
   must(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data()), "socketpair");
-  stage.obstacle(fd(pair[0]) + "unix socket without a name\n" + fd(pair[1]) +
-                     "unix socket without a name",
-                 [=] {
-                   ::close(pair[0]);
-                   ::close(pair[1]);
-                 });
+  stage.obstacle(
+      fd(pair[0]) + "unix socket without a name\n" + fd(pair[1]) + "unix socket without a name",
+      [=] {
+        ::close(pair[0]);
+        ::close(pair[1]);
+      });
 });
 const Registered kUnix("obstacle_unix_listening", [](Stage& stage) {
   const int socket = make_socket(AF_UNIX, SOCK_STREAM);

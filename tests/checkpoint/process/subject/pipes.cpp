@@ -112,7 +112,8 @@ const Registered kPackets("packets", [](Stage& stage) {
 
 const Registered kLarge("large_pipe", [](Stage& stage) {
   const Pipe pipe = make_pipe(O_NONBLOCK);
-  if (::fcntl(pipe.in, F_SETPIPE_SZ, 4 << 20) < 0) stage.skip("pipes of 4 MiB are not for this user");
+  if (::fcntl(pipe.in, F_SETPIPE_SZ, 4 << 20) < 0)
+    stage.skip("pipes of 4 MiB are not for this user");
   const std::string bytes = pattern(3 << 20);
   put(pipe.in, bytes);
   stage.wait_for_go();

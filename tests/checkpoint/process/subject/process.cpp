@@ -140,15 +140,17 @@ const Registered kClocks("clocks", [](Stage& stage) {
   timespec last = monotonic;
   for (int i = 0; i < 100'000; ++i) {
     forwards &= ::clock_gettime(CLOCK_MONOTONIC, &now) == 0;
-    forwards &= now.tv_sec > last.tv_sec || (now.tv_sec == last.tv_sec && now.tv_nsec >= last.tv_nsec);
+    forwards &=
+        now.tv_sec > last.tv_sec || (now.tv_sec == last.tv_sec && now.tv_nsec >= last.tv_nsec);
     last = now;
   }
   stage.expect(forwards, "time goes forward");
   stage.expect(::time(nullptr) >= wall.tv_sec, "time of day");
   stage.expect(::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0, "processor time");
   timespec coarse{};
-  stage.expect(::clock_gettime(CLOCK_MONOTONIC_COARSE, &coarse) == 0 && coarse.tv_sec >= monotonic.tv_sec,
-               "a coarse clock");
+  stage.expect(
+      ::clock_gettime(CLOCK_MONOTONIC_COARSE, &coarse) == 0 && coarse.tv_sec >= monotonic.tv_sec,
+      "a coarse clock");
 });
 
 const Registered kScheduling("scheduling", [](Stage& stage) {

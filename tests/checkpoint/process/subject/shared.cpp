@@ -58,8 +58,9 @@ const Registered kMemfds("memfds", [](Stage& stage) {
   stage.expect(::pread(read_only, bytes, 5, 51 * kPage) == 5 && std::strcmp(bytes, "both") == 0,
                "mapping and descriptor are of the same");
   stage.expect(std::strcmp(left + kPage, "left") == 0, "one whose descriptor is closed");
-  stage.expect(contents_of("/proc/self/maps").find("/memfd:only mapped (deleted)") != std::string::npos,
-               "its name");
+  stage.expect(
+      contents_of("/proc/self/maps").find("/memfd:only mapped (deleted)") != std::string::npos,
+      "its name");
   stage.expect(std::strcmp(own, "Written") == 0, "a private mapping");
   stage.expect(::fstat(empty, &what) == 0 && what.st_size == 0, "an empty one");
   char name[64] = {};
@@ -71,7 +72,8 @@ const Registered kMemfds("memfds", [](Stage& stage) {
 const Registered kSeals("seals", [](Stage& stage) {
   const int sealed = make_memfd("sealed", kPage, MFD_ALLOW_SEALING);
   must(::pwrite(sealed, "sealed", 7, 0), "pwrite");
-  must(::fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), "seal");
+  must(::fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+       "seal");
   const char* const readable = map(sealed, kPage, PROT_READ, MAP_SHARED);
   const int unsealable = make_memfd("unsealable", kPage);
   // Whoever has it mapped may go on writing; nobody else.
@@ -83,17 +85,19 @@ const Registered kSeals("seals", [](Stage& stage) {
   const int no_exec = ::memfd_create("no exec", kNoExec);
   if (no_exec >= 0) must(::ftruncate(no_exec, kPage), "ftruncate");
   stage.wait_for_go();
-  stage.expect(::fcntl(sealed, F_GET_SEALS) ==
-                   (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
-               "seals");
+  stage.expect(
+      ::fcntl(sealed, F_GET_SEALS) == (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+      "seals");
   stage.expect(std::strcmp(readable, "sealed") == 0, "contents");
   stage.expect(::pwrite(sealed, "x", 1, 0) == -1 && errno == EPERM, "it is sealed");
   stage.expect(::fcntl(unsealable, F_GET_SEALS) == F_SEAL_SEAL, "one that takes no seals");
   stage.expect(::pwrite(unsealable, "x", 1, 0) == 1, "and is written to");
-  stage.expect(std::strcmp(writable, "future") == 0, "contents of one that may be written to no more");
+  stage.expect(std::strcmp(writable, "future") == 0,
+               "contents of one that may be written to no more");
   std::strcpy(writable, "again");
   stage.expect(::fcntl(future, F_GET_SEALS) == F_SEAL_FUTURE_WRITE, "its seal");
-  stage.expect(::mmap(nullptr, kPage, PROT_WRITE, MAP_SHARED, future, 0) == MAP_FAILED, "no new mapping");
+  stage.expect(::mmap(nullptr, kPage, PROT_WRITE, MAP_SHARED, future, 0) == MAP_FAILED,
+               "no new mapping");
   if (no_exec < 0) return;
   struct stat what {};
   stage.expect(::fstat(no_exec, &what) == 0 && (what.st_mode & 0777) == 0666, "one not to be run");

@@ -44,11 +44,11 @@ const Registered kDispositions("dispositions", [](Stage& stage) {
   stage.wait_for_go();
   struct sigaction now {};
   ::sigaction(SIGUSR1, nullptr, &now);
-  stage.expect(now.sa_handler == count_one && (now.sa_flags & ~0x04000000) == (SA_RESTART | SA_NODEFER) &&
-                   ::sigismember(&now.sa_mask, SIGUSR2) == 1 &&
-                   ::sigismember(&now.sa_mask, SIGRTMAX) == 1 &&
-                   ::sigismember(&now.sa_mask, SIGHUP) == 0,
-               "handler, flags and mask");
+  stage.expect(
+      now.sa_handler == count_one && (now.sa_flags & ~0x04000000) == (SA_RESTART | SA_NODEFER) &&
+          ::sigismember(&now.sa_mask, SIGUSR2) == 1 && ::sigismember(&now.sa_mask, SIGRTMAX) == 1 &&
+          ::sigismember(&now.sa_mask, SIGHUP) == 0,
+      "handler, flags and mask");
   ::raise(SIGUSR1);
   stage.expect(count == 1, "a handler runs");
   ::sigqueue(::getpid(), SIGRTMAX, sigval{.sival_int = 77});
@@ -96,9 +96,9 @@ const Registered kPending("pending_signals", [](Stage& stage) {
     got = take(SIGUSR2).si_signo * 100 + take(SIGRTMIN + 1).si_value.sival_int;
   });
   while (other == 0) sleep_ms(1);
-  ::kill(::getpid(), SIGTERM);                                    // of the process
-  ::syscall(SYS_tgkill, ::getpid(), ::gettid(), SIGUSR1);          // of this thread
-  ::syscall(SYS_tgkill, ::getpid(), other.load(), SIGUSR2);        // of the other
+  ::kill(::getpid(), SIGTERM);                               // of the process
+  ::syscall(SYS_tgkill, ::getpid(), ::gettid(), SIGUSR1);    // of this thread
+  ::syscall(SYS_tgkill, ::getpid(), other.load(), SIGUSR2);  // of the other
   ::pthread_sigqueue(thread.native_handle(), SIGRTMIN + 1, sigval{.sival_int = 9});
   for (int i = 0; i < 5; ++i) ::sigqueue(::getpid(), SIGRTMIN + 2, sigval{.sival_int = i});
   ::sigqueue(::getpid(), SIGRTMIN + 1, sigval{.sival_int = 5});
@@ -138,8 +138,8 @@ void wait_on_alternate(int, siginfo_t*, void* context) {
 }
 
 const Registered kAlternate("alternate_stack", [](Stage& stage) {
-  alternate = static_cast<char*>(::mmap(nullptr, kAlternateBytes, PROT_READ | PROT_WRITE,
-                                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  alternate = static_cast<char*>(
+      ::mmap(nullptr, kAlternateBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   stack_t stack{};
   stack.ss_sp = alternate;
   stack.ss_size = kAlternateBytes;

@@ -136,7 +136,8 @@ const Registered kRobust("robust_mutex", [](Stage& stage) {
   stage.wait_for_go();
   stage.expect(::pthread_mutex_trylock(&mutex) == EBUSY, "it is held");
   over = true;
-  stage.expect(::pthread_mutex_lock(&mutex) == EOWNERDEAD, "the kernel finds it at the owner's end");
+  stage.expect(::pthread_mutex_lock(&mutex) == EOWNERDEAD,
+               "the kernel finds it at the owner's end");
   ::pthread_mutex_consistent(&mutex);
   ::pthread_mutex_unlock(&mutex);
   owner.join();
@@ -162,7 +163,8 @@ const Registered kCancel("cancellation", [](Stage& stage) {
 });
 
 // Spins with known registers until told, without any call.
-__attribute__((target("avx"), noinline)) bool keep_avx(const std::atomic<bool>& over, std::uint64_t seed) {
+__attribute__((target("avx"), noinline)) bool keep_avx(const std::atomic<bool>& over,
+                                                       std::uint64_t seed) {
   alignas(32) std::array<std::uint64_t, 64> in{};
   alignas(32) std::array<std::uint64_t, 64> out{};
   for (std::size_t i = 0; i < in.size(); ++i) in[i] = seed * (i + 1);
@@ -259,9 +261,8 @@ __attribute__((noinline)) bool spin_in_sequence(std::atomic<int>& inside) {
   std::uint64_t start = 0;
   std::uint64_t end = 0;
   std::uint64_t abort = 0;
-  asm volatile(
-      "lea 2f(%%rip), %0\n\tlea 3f(%%rip), %1\n\tlea 4f(%%rip), %2\n\t"
-      : "=r"(start), "=r"(end), "=r"(abort));
+  asm volatile("lea 2f(%%rip), %0\n\tlea 3f(%%rip), %1\n\tlea 4f(%%rip), %2\n\t"
+               : "=r"(start), "=r"(end), "=r"(abort));
   section.start = start;
   section.length = end - start;
   section.abort = abort;
@@ -311,6 +312,18 @@ const Registered kSection("critical_section", [](Stage& stage) {
   }
   thread.join();
   stage.expect(ended > 0, "a sequence that was stopped in is begun again");
+});
+
+const Registered kFirst("first_thread_ended", [](Stage& stage) {
+  // Goes on without its first thread: the checks are made in another one.
+  std::thread([&stage] {
+    const std::string task = "/proc/self/task/" + std::to_string(::getpid()) + "/stat";
+    while (contents_of(task).find(") Z ") == std::string::npos) sleep_ms(1);
+    stage.say("ready");
+    stage.wait_for_go();
+    ::_exit(stage.verdict());
+  }).detach();
+  ::pthread_exit(nullptr);
 });
 
 }  // namespace

@@ -165,7 +165,8 @@ const Registered kPendingTimers("pending_timers", [](Stage& stage) {
   const timespec soon{3, 0};
   ::sigdelset(&set_of, SIGALRM);
   for (int i = 0; i < 4; ++i) {
-    stage.expect(::sigtimedwait(&set_of, &info, &soon) == SIGRTMIN + 6, "expiration " + std::to_string(i));
+    stage.expect(::sigtimedwait(&set_of, &info, &soon) == SIGRTMIN + 6,
+                 "expiration " + std::to_string(i));
     stage.expect(info.si_value.sival_int == 12 && info.si_code == SI_TIMER, "its value");
   }
   ::sigemptyset(&set_of);
