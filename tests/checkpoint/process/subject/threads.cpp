@@ -316,12 +316,14 @@ const Registered kSection("critical_section", [](Stage& stage) {
 
 const Registered kFirst("first_thread_ended", [](Stage& stage) {
   // Goes on without its first thread: the checks are made in another one.
-  std::thread([&stage] {
+  // What is on the first thread's stack goes with it.
+  std::thread([own = new Stage(stage)] {
+    Stage& alone = *own;
     const std::string task = "/proc/self/task/" + std::to_string(::getpid()) + "/stat";
     while (contents_of(task).find(") Z ") == std::string::npos) sleep_ms(1);
-    stage.say("ready");
-    stage.wait_for_go();
-    ::_exit(stage.verdict());
+    alone.say("ready");
+    alone.wait_for_go();
+    ::_exit(alone.verdict());
   }).detach();
   ::pthread_exit(nullptr);
 });
