@@ -148,21 +148,25 @@ void ProcessSaver::State::leave(StoppedProcess& stopped) {
 // Ahead of the cut, while the process runs; but for the first time, which needs a stop of its own.
 Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& statistics) {
   const std::uint64_t started = sys::monotonic_nanoseconds();
+  const auto threads = numbers_in(proc_path(process, "task"));
+  if (!threads) return Error{"a checkpoint of a process", ESRCH};
+  Refusals found;
+  if (threads->size() > 1 && has_ended(process)) {
+    found.add("thread " + std::to_string(process) + ": the first thread has ended");
+    return refused(found);
+  }
   auto flags = mapping_flags(process);
   if (!flags) {  // its folder in /proc goes with it
     const int error = flags.error().number;
     return Error{"a checkpoint of a process", error == ENOENT ? ESRCH : error};
   }
   taken.flags = std::move(*flags);
-  Refusals found;
   if (auto looked = census_ahead(process, taken.record, found); !looked) return looked;
   if (!found.empty()) return refused(found);
   auto text = read_whole(proc_path(process, "maps"));
   if (!text) return Error{"a checkpoint of a process", ESRCH};
   const std::vector<MapLine> lines = parse_maps(*text);
   if (lines.empty()) return Error{"a checkpoint of a process", ESRCH};
-  const auto threads = numbers_in(proc_path(process, "task"));
-  if (!threads) return Error{"a checkpoint of a process", ESRCH};
   if (!area_is_there(lines) || area.size() < Area::size_for(threads->size())) {
     area = {};
     tracking.reset();

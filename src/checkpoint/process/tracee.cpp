@@ -63,13 +63,6 @@ int find_report_signal(pid_t process) {
   return SIGURG;
 }
 
-bool has_ended(pid_t thread) {
-  const auto status = read_whole(proc_path(thread, "status"));
-  if (!status) return true;
-  const std::string state = Fields(*status).word("State");
-  return state.starts_with("Z") || state.starts_with("X");
-}
-
 // Whether it is a process, and this one's child: then its end is for its parent to wait for.
 bool is_own_child(pid_t thread) {
   const auto text = read_whole(proc_path(thread, "status"));
@@ -91,6 +84,13 @@ std::string describe_thread(pid_t process, pid_t thread) {
 }
 
 }  // namespace
+
+bool has_ended(pid_t thread) {
+  const auto status = read_whole(proc_path(thread, "status"));
+  if (!status) return true;
+  const std::string state = Fields(*status).word("State");
+  return state.starts_with("Z") || state.starts_with("X");
+}
 
 Result<Done> read_memory(pid_t process, std::uint64_t address, std::span<std::byte> out) {
   while (!out.empty()) {

@@ -29,6 +29,9 @@ Result<Done> write_memory(pid_t process, std::uint64_t address, std::span<const 
 /// Through /proc/PID/mem: whatever the memory's protection.
 Result<Done> force_memory(pid_t process, std::uint64_t address, std::span<const std::byte> bytes);
 
+/// Whether it is gone, or nothing but its status is left.
+bool has_ended(pid_t thread);
+
 /// One thread, stopped.
 struct Tracee {
   pid_t thread = 0;

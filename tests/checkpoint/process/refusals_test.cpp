@@ -100,5 +100,19 @@ TEST(Refusals, AnotherTracer) {
   ::close(go[0]);
 }
 
+TEST(Refusals, TheFirstThreadHasEnded) {
+  Subject subject("first_thread_ended");
+  std::string why;
+  ASSERT_TRUE(subject.is_ready(why));
+  auto saver = ProcessSaver::attach(subject.id(), subject.saving());
+  ASSERT_TRUE(worked(saver));
+  const auto saved = saver->checkpoint();
+  ASSERT_FALSE(saved);
+  EXPECT_EQ(saved.error().number, ENOTSUP) << describe(saved.error());
+  EXPECT_EQ(joined(saver->refusals()),
+            "thread " + std::to_string(subject.id()) + ": the first thread has ended\n");
+  EXPECT_EQ(subject.finish(), "right");
+}
+
 }  // namespace
 }  // namespace pagetrap::checkpoint

@@ -211,11 +211,11 @@ __attribute__((noinline)) unsigned go_down(unsigned depth) {
 }
 
 const Registered kStacks("stacks", [](Stage& stage) {
-  // Out of the way of what may be there already.
-  char* const top = map_writable(2048 * kPage);
-  must(::munmap(top, 2048 * kPage), "munmap");
-  void* const grows = ::mmap(top + 2000 * kPage, 4 * kPage, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
+  // Far from where the kernel puts other mappings, which would be in its way.
+  char* const place = reinterpret_cast<char*>(0x200000000000);
+  void* const grows =
+      ::mmap(place, 4 * kPage, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1, 0);
   must(grows == MAP_FAILED ? -1 : 0, "mmap");
   auto* const growing = static_cast<char*>(grows);
   growing[-1] = 'g';  // it has grown by a page or more

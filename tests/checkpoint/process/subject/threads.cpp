@@ -314,5 +314,19 @@ const Registered kSection("critical_section", [](Stage& stage) {
   stage.expect(ended > 0, "a sequence that was stopped in is begun again");
 });
 
+const Registered kFirst("first_thread_ended", [](Stage& stage) {
+  // Goes on without its first thread: the checks are made in another one.
+  // What is on the first thread's stack goes with it.
+  std::thread([own = new Stage(stage)] {
+    Stage& alone = *own;
+    const std::string task = "/proc/self/task/" + std::to_string(::getpid()) + "/stat";
+    while (contents_of(task).find(") Z ") == std::string::npos) sleep_ms(1);
+    alone.say("ready");
+    alone.wait_for_go();
+    ::_exit(alone.verdict());
+  }).detach();
+  ::pthread_exit(nullptr);
+});
+
 }  // namespace
 }  // namespace subject
