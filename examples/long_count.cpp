@@ -34,9 +34,8 @@ void say(const char* words) {
 int main(int argc, char** argv) {
   const std::uint64_t chapters = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 20;
   if (argc > 2) {
-    const auto set = checkpoint::set_process_hooks({[] { say("about to be saved"); },
-                                                    [] { say("was saved"); },
-                                                    [] { say("was restarted"); }});
+    const auto set = checkpoint::set_process_hooks(
+        {[] { say("about to be saved"); }, [] { say("was saved"); }, [] { say("was restarted"); }});
     if (!set) say("nobody saves this");
   }
   std::uint64_t primes = 0;
