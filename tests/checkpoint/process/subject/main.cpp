@@ -48,11 +48,10 @@ std::string proc_field(const std::string& path, const std::string& key) {
   return {};
 }
 
-void Stage::expect(bool truth, const std::string& what, std::source_location where) {
+void Stage::expect(bool truth, const std::string& what, const char* path, int line) {
   if (truth) return;
-  const std::string file = where.file_name();
-  wrong_ +=
-      file.substr(file.rfind('/') + 1) + ":" + std::to_string(where.line()) + ": " + what + "\n";
+  const std::string name = path;
+  wrong_ += name.substr(name.rfind('/') + 1) + ":" + std::to_string(line) + ": " + what + "\n";
 }
 
 void Stage::say(const std::string& name, const std::string& words) const {

@@ -32,7 +32,7 @@ const Registered kDispositions("dispositions", [](Stage& stage) {
   ::sigaction(SIGUSR1, &action, nullptr);
   action = {};
   action.sa_sigaction = note_value;
-  action.sa_flags = SA_SIGINFO | SA_RESETHAND;
+  action.sa_flags = static_cast<int>(SA_SIGINFO | SA_RESETHAND);
   ::sigaction(SIGRTMAX, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGTRAP, count_one);

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <functional>
-#include <source_location>
 #include <string>
 #include <vector>
 
@@ -17,8 +16,8 @@ class Stage {
   [[nodiscard]] const std::string& folder() const noexcept { return folder_; }
 
   /// Notes what is not true.
-  void expect(bool truth, const std::string& what,
-              std::source_location where = std::source_location::current());
+  void expect(bool truth, const std::string& what, const char* path = __builtin_FILE(),
+              int line = __builtin_LINE());
   /// The state is there: says so, and waits until it is to be checked.
   void wait_for_go();
   /// Makes a file of this name, which is there whole or not at all.

@@ -94,7 +94,7 @@ const Registered kPosix("posix_timers", [](Stage& stage) {
   // Ids with gaps.
   std::array<timer_t, 12> all{};
   for (timer_t& each : all) each = make_timer(CLOCK_MONOTONIC, none);
-  for (const std::size_t i : {0, 1, 4, 5, 6, 9}) must(::timer_delete(all[i]), "timer_delete");
+  for (const std::size_t i : {0U, 1U, 4U, 5U, 6U, 9U}) must(::timer_delete(all[i]), "timer_delete");
   const timer_t ticking = make_timer(CLOCK_MONOTONIC, signal);
   set(ticking, 0, 15'000'000, 0, 15'000'000);
   const timer_t mine = make_timer(CLOCK_REALTIME, to_thread);
