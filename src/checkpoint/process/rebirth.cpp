@@ -34,7 +34,6 @@ namespace checkpoint {
 namespace process {
 namespace {
 
-constexpr int kTroubled = 3;
 constexpr std::uint64_t kLowest = 0x10000;          // vm.mmap_min_addr
 constexpr std::uint64_t kHighest = 0x7ffffffff000;  // TASK_SIZE of x86-64
 constexpr std::uint64_t kMaskBytes = 8;
