@@ -80,8 +80,8 @@ Runs file_runs(const std::vector<Mapping>& mappings) {
   return tidy(std::move(runs));
 }
 
-Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings,
-                           const Runs& before) {
+Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& before,
+                           const Runs& within) {
   const sys::Descriptor pagemap(
       ::open(proc_path(process, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
   if (!pagemap.valid()) return Error{"open /proc/PID/pagemap", errno};
@@ -89,21 +89,45 @@ Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings,
   for (const Run& files : file_runs(mappings))  // those of one file lie side by side
     if (auto read = pages_not_of_file(pagemap.get(), files, found); !read) return read.error();
   found.doubtful = intersect(found.doubtful, before);
+  Runs anonymous;
   for (const Mapping& mapping : mappings) {
     if (mapping.kind == MappingKind::file_contents)
       found.own.push_back({mapping.start, mapping.end});
-    if (mapping.kind != MappingKind::anonymous && mapping.kind != MappingKind::stack) continue;
+    if (mapping.kind == MappingKind::anonymous || mapping.kind == MappingKind::stack)
+      anonymous.push_back({mapping.start, mapping.end});
+  }
+  for (const Run& run : intersect(tidy(std::move(anonymous)), within)) {
     std::vector<PageRange> present;
-    const PageRange pages{reinterpret_cast<std::byte*>(mapping.start),
-                          pages_for(mapping.end - mapping.start)};
+    const PageRange pages{reinterpret_cast<std::byte*>(run.start), pages_for(run.end - run.start)};
     if (auto read = sys::scan_contents(pagemap.get(), pages, present); !read) return read.error();
-    for (const PageRange& run : present)
-      found.own.push_back(
-          {reinterpret_cast<std::uint64_t>(run.base), reinterpret_cast<std::uint64_t>(run.end())});
+    for (const PageRange& part : present)
+      found.own.push_back({reinterpret_cast<std::uint64_t>(part.base),
+                           reinterpret_cast<std::uint64_t>(part.end())});
   }
   found.own.insert(found.own.end(), found.doubtful.begin(), found.doubtful.end());
   found.own = tidy(std::move(found.own));
   return found;
+}
+
+Result<Runs> blocks_without_table(pid_t process, const Runs& known) {
+  constexpr std::uint64_t kBlock = std::uint64_t{2} << 20;  // of a page table
+  const sys::Descriptor pagemap(
+      ::open(proc_path(process, "pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!pagemap.valid()) return Error{"open /proc/PID/pagemap", errno};
+  Runs blocks;
+  std::uint64_t next = 0;  // the first block that was not asked for
+  for (const Run& run : known) {
+    for (std::uint64_t page = std::max(run.start, next); page < run.end; page = next) {
+      std::uint64_t entry = 0;
+      if (::pread(pagemap.get(), &entry, sizeof entry,
+                  static_cast<off_t>((page >> page_shift()) * sizeof entry)) != sizeof entry)
+        return Error{"read /proc/PID/pagemap", errno};
+      const std::uint64_t block = page / kBlock * kBlock;
+      if ((entry & kThere) == 0) blocks.push_back({block, block + kBlock});
+      next = block + kBlock;
+    }
+  }
+  return tidy(std::move(blocks));
 }
 
 Result<Done> read_any_memory(pid_t process, std::uint64_t address, std::span<std::byte> out) {

@@ -26,7 +26,15 @@ struct OwnPages {
 /// Of private mappings, by the page map. Contents of mappings whose file is gone are all its own.
 /// `before`: pages of files that are known to have been its own: the mark that tracking leaves in
 /// the place of a file's page cannot be told from a page of them that was swapped out.
-Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& before);
+/// `within`: anonymous memory is looked at only there.
+Result<OwnPages> own_pages(pid_t process, const std::vector<Mapping>& mappings, const Runs& before,
+                           const Runs& within);
+
+/// Blocks of 2 MiB where a page of `known` is gone, which was there at the last cut and was not
+/// written since, as far as tracking knows. It knows of pages that were dropped, unless their whole
+/// page table went (Linux 6.14 frees empty ones): then none of the block is there, and one page
+/// tells for all. Costs a system call for each block, and not a look at each page.
+Result<Runs> blocks_without_table(pid_t process, const Runs& known);
 
 /// Mappings with private contents, as runs.
 Runs private_runs(const std::vector<Mapping>& mappings);

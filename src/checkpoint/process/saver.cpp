@@ -114,7 +114,9 @@ struct ProcessSaver::State {
   Result<Done> cut(StoppedProcess& stopped, bool full, Taken& taken, ProcessStatistics& statistics);
   Result<Done> cut_memory(StoppedProcess& stopped, const std::vector<MapLine>& lines, bool full,
                           Taken& taken, ProcessStatistics& statistics);
-  Result<Done> choose_pages(bool full, Taken& taken, Runs present, const Runs& changed);
+  /// `present` is what is there of `looked_at`.
+  Result<Done> choose_pages(bool full, Taken& taken, Runs present, const Runs& looked_at,
+                            const Runs& changed);
 };
 
 // exec(2) takes everything with it that was put into the process.
@@ -202,7 +204,7 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
 }
 
 Result<Done> ProcessSaver::State::choose_pages(bool full, Taken& taken, Runs present,
-                                               const Runs& changed) {
+                                               const Runs& looked_at, const Runs& changed) {
   own_of_files.clear();
   for (Mapping& mapping : taken.record.mappings) {
     if (mapping.kind != MappingKind::file) continue;
@@ -219,7 +221,8 @@ Result<Done> ProcessSaver::State::choose_pages(bool full, Taken& taken, Runs pre
   for (const Mapping& mapping : taken.record.mappings)
     if (mapping.kind == MappingKind::anonymous || mapping.kind == MappingKind::stack)
       anonymous.push_back({mapping.start, mapping.end});
-  memory.zero = subtract(intersect(saved, tidy(std::move(anonymous))), present);
+  memory.zero =
+      subtract(intersect(intersect(saved, tidy(std::move(anonymous))), looked_at), present);
   saved = unite(subtract(saved, memory.zero), present);
   return Done{};
 }
@@ -246,12 +249,16 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
       kForkNs + static_cast<double>(size_bytes(saved) >> page_shift()) * kForkPageNs;
   MemoryCut& memory = taken.memory;
   if (!full && copying < forking && to_copy <= kMostCopied) {
-    auto present =
-        own_pages(process, taken.record.mappings, unite(own_of_files, intersect(changed, files)));
+    // Every page that may be another than it was, and what has gone without a trace.
+    const auto gone = blocks_without_table(process, subtract(intersect(saved, all), changed));
+    if (!gone) return gone.error();
+    const Runs looked_at = unite(changed, *gone);
+    auto present = own_pages(process, taken.record.mappings,
+                             unite(own_of_files, intersect(changed, files)), looked_at);
     if (!present) return present.error();
     changed = unite(changed, present->doubtful);
-    if (auto chosen = choose_pages(full, taken, std::move(present->own), changed); !chosen)
-      return chosen;
+    auto chosen = choose_pages(full, taken, std::move(present->own), looked_at, changed);
+    if (!chosen) return chosen;
     if (auto copied = memory.copied.add(process, memory.wanted); !copied) return copied;
     statistics.pages_copied = size_bytes(memory.wanted) >> page_shift();
     return Done{};
@@ -262,7 +269,7 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
   for (const Mapping& mapping : taken.record.mappings)
     if ((mapping.advice & kNotForked) != 0) apart.push_back({mapping.start, mapping.end});
   if (!apart.empty()) {
-    auto present = own_pages(process, taken.record.mappings, unite(own_of_files, changed));
+    auto present = own_pages(process, taken.record.mappings, unite(own_of_files, changed), all);
     if (!present) return present.error();
     const Runs wanted = intersect(present->own, tidy(std::move(apart)));
     if (auto copied = memory.copied.add(process, wanted); !copied) return copied;
@@ -375,12 +382,13 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
   const std::uint64_t started = sys::monotonic_nanoseconds();
   const FrozenCopy copy(taken.memory.copy);
   if (taken.memory.copy != 0) {
-    auto present = own_pages(taken.memory.copy, taken.record.mappings, {});
+    const Runs all = private_runs(taken.record.mappings);
+    auto present = own_pages(taken.memory.copy, taken.record.mappings, {}, all);
     if (!present) return present.error();
     Runs everything = unite(present->own, taken.memory.copied.runs());
     const Runs changed = std::move(taken.memory.wanted);
-    if (auto chosen = choose_pages(full, taken, std::move(everything), changed); !chosen)
-      return chosen.error();
+    auto chosen = choose_pages(full, taken, std::move(everything), all, changed);
+    if (!chosen) return chosen.error();
   }
   taken.record.every_ms = static_cast<std::uint64_t>(options.every.count());
   taken.record.keep = options.keep;
