@@ -12,6 +12,7 @@
 
 #include <pagetrap/core/units.hpp>
 
+#include "checkpoint/image/crew.hpp"
 #include "checkpoint/process/proc_files.hpp"
 #include "checkpoint/process/tracee.hpp"
 #include "sys/fd.hpp"
@@ -175,13 +176,44 @@ Result<Done> read_runs(pid_t process, std::span<const Run> runs, std::span<std::
   return Done{};
 }
 
+// The same by all processors, which have nothing else to do while the process stands still.
+Result<Done> read_all(pid_t process, const Runs& runs, std::span<std::byte> out) {
+  constexpr std::uint64_t kWorthThreads = std::uint64_t{2} << 20;
+  constexpr std::uint64_t kTask = std::uint64_t{512} << 10;
+  if (out.size() < kWorthThreads) return read_runs(process, runs, out);
+  struct Task {
+    Runs runs;
+    std::size_t place = 0;
+    std::size_t length = 0;
+  };
+  std::vector<Task> tasks;
+  std::size_t place = 0;
+  for (const Run& run : runs) {
+    for (std::uint64_t at = run.start; at < run.end;) {
+      if (tasks.empty() || tasks.back().length >= kTask) tasks.push_back({{}, place, 0});
+      const std::uint64_t end = std::min(run.end, at + (kTask - tasks.back().length));
+      tasks.back().runs.push_back({at, end});
+      tasks.back().length += end - at;
+      place += end - at;
+      at = end;
+    }
+  }
+  const auto one = [&](std::uint64_t i) -> Result<std::uint64_t> {
+    const Task& task = tasks[i];
+    auto read = read_runs(process, task.runs, out.subspan(task.place, task.length));
+    if (!read) return read.error();
+    return std::uint64_t{task.length};
+  };
+  return for_each_task(tasks.size(), one, {}, out.size(), 0);
+}
+
 }  // namespace
 
 Result<Done> CopiedPages::add(pid_t process, const Runs& runs) try {
   std::size_t place = used_;
   used_ += size_bytes(runs);
   if (bytes_.size() < used_) bytes_.resize(used_);
-  auto read = read_runs(process, runs, std::span(bytes_).first(used_).subspan(place));
+  auto read = read_all(process, runs, std::span(bytes_).first(used_).subspan(place));
   if (!read && read.error().number != EFAULT) return read;
   for (const Run& run : runs) {
     const std::size_t length = run.end - run.start;
@@ -193,6 +225,13 @@ Result<Done> CopiedPages::add(pid_t process, const Runs& runs) try {
     places_.push_back(place);
     place += length;
   }
+  return Done{};
+} catch (const std::bad_alloc&) {
+  return Error{"a cut", ENOMEM, {}, "no memory for pages of the process"};
+}
+
+Result<Done> CopiedPages::make_room(std::uint64_t bytes) try {
+  if (bytes_.size() < bytes) bytes_.resize(bytes);
   return Done{};
 } catch (const std::bad_alloc&) {
   return Error{"a cut", ENOMEM, {}, "no memory for pages of the process"};
@@ -212,13 +251,38 @@ CopiedPages::Stretch CopiedPages::read(std::uint64_t start, std::span<std::byte>
   return {false, std::min<std::uint64_t>(out.size(), gap)};
 }
 
+Result<Done> copy_ahead(pid_t process, const std::vector<MapLine>& lines, const Runs& written,
+                        const Runs& before, CopiedPages& out) {
+  std::vector<Mapping> mappings;
+  for (const MapLine& line : lines) {
+    if (line.shared || line.name.starts_with("[v")) continue;
+    Mapping mapping;
+    mapping.start = line.start;
+    mapping.end = line.end;
+    if (line.inode != 0) mapping.kind = MappingKind::file;
+    if (has_no_file_for_good(line)) mapping.kind = MappingKind::file_contents;
+    mappings.push_back(std::move(mapping));
+  }
+  const auto own = own_pages(process, mappings, before, written);
+  if (!own) return own.error();
+  const auto copied = out.add(process, intersect(own->own, written));
+  if (copied) return copied;
+  out.clear();
+  // The process goes on, and mappings come and go.
+  const int error = copied.error().number;
+  return error == EFAULT || error == EIO || error == ENOMEM ? Result<Done>(Done{}) : copied;
+}
+
 // A stretch that is wanted may lie half in a mapping that no fork takes along.
 Result<Done> MemoryCut::read(std::uint64_t start, std::span<std::byte> out) const {
   while (!out.empty()) {
-    const auto [here, length] = copied.read(start, out);
-    if (!here) {
-      if (copy == 0) return Error{"a cut", EINVAL, {}, "a page is missing in it"};
+    auto [here, length] = copied.read(start, out);
+    if (!here && copy != 0) {
       if (auto read = read_any_memory(copy, start, out.first(length)); !read) return read;
+    } else if (!here) {
+      const CopiedPages::Stretch earlier = ahead.read(start, out.first(length));
+      if (!earlier.here) return Error{"a cut", EINVAL, {}, "a page is missing in it"};
+      length = earlier.length;
     }
     out = out.subspan(length);
     start += length;

@@ -10,6 +10,7 @@
 
 #include <pagetrap/core/result.hpp>
 
+#include "checkpoint/process/proc_files.hpp"
 #include "checkpoint/process/ranges.hpp"
 #include "checkpoint/process/record.hpp"
 
@@ -54,6 +55,8 @@ class CopiedPages {
     places_.clear();
     used_ = 0;
   }
+  /// Memory for so many bytes, so that add() does not wait for it. Errors  ENOMEM.
+  Result<Done> make_room(std::uint64_t bytes);
   /// What comes first at `start`: bytes that are here, and are put into `out`, or a gap.
   struct Stretch {
     bool here = false;
@@ -69,14 +72,22 @@ class CopiedPages {
 };
 
 struct MemoryCut {
-  pid_t copy = 0;      // a frozen one; 0: all is in `copied`
-  CopiedPages copied;  // what a fork does not take along, or all
-  Runs wanted;         // to be saved
-  Runs zero;           // that the parents have, and that are zero now
+  pid_t copy = 0;  // a frozen one; 0: all is in `copied` and `ahead`
+  CopiedPages
+      copied;         // in the stop: what a fork does not take along, or all that is not in `ahead`
+  CopiedPages ahead;  // before it; what was written since is in `copied` too, which comes first
+  Runs wanted;        // to be saved
+  Runs zero;          // that the parents have, and that are zero now
 
   /// Errors  ESRCH: the copy is gone.
   Result<Done> read(std::uint64_t start, std::span<std::byte> out) const;
 };
+
+/// Copies pages of `written` that are the process's own, while it runs: after they were marked, so
+/// that a write that comes between is known. `before` as for own_pages(). What cannot be read,
+/// since a mapping has gone, is left out.
+Result<Done> copy_ahead(pid_t process, const std::vector<MapLine>& lines, const Runs& written,
+                        const Runs& before, CopiedPages& out);
 
 /// Memory of any protection.
 Result<Done> read_any_memory(pid_t process, std::uint64_t address, std::span<std::byte> out);

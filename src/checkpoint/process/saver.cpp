@@ -39,6 +39,7 @@ constexpr double kCopyNs = 500;
 constexpr double kForkNs = 200'000;
 constexpr double kForkPageNs = 100;
 constexpr std::uint64_t kMostCopied = std::uint64_t{64} << 20;
+constexpr std::uint64_t kMostCopiedAhead = std::uint64_t{256} << 20;
 
 double since_us(std::uint64_t start) {
   return static_cast<double>(sys::monotonic_nanoseconds() - start) / 1e3;
@@ -90,7 +91,8 @@ struct ProcessSaver::State {
   Waits waits;
   Runs own_of_files;  // pages of mapped files that were the process's own at the last cut
   CopiedPages spare;  // memory for the next cut
-  Runs saved;         // pages that the chain of the last image has, where it has not zeroes
+  CopiedPages spare_ahead;
+  Runs saved;  // pages that the chain of the last image has, where it has not zeroes
   ImageId last{};
   std::string last_path;
   std::uint64_t generation = 0;
@@ -199,6 +201,15 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
   taken.files.look_ahead(lines);
   if (tracking)
     if (auto looked = tracking->look_ahead(lines); !looked) return looked;
+  // Most of what is to be copied is copied here, and not in the stop.
+  if (tracking && last != ImageId{} && size_bytes(tracking->ahead()) <= kMostCopiedAhead) {
+    const Runs before = unite(own_of_files, tracking->ahead());
+    auto copied = copy_ahead(process, lines, tracking->ahead(), before, taken.memory.ahead);
+    if (!copied) return copied;
+    // All of it may be written again until the stop.
+    auto room = taken.memory.copied.make_room(std::min(size_bytes(tracking->ahead()), kMostCopied));
+    if (!room) return room;
+  }
   statistics.protecting_us = since_us(started);
   return Done{};
 }
@@ -231,23 +242,27 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
                                              const std::vector<MapLine>& lines, bool full,
                                              Taken& taken, ProcessStatistics& statistics) {
   Runs changed;  // since the last image, or nobody knows
+  Runs fresh;    // of these: since pages were copied ahead
   const Runs all = private_runs(taken.record.mappings);
   if (tracking) {
     auto looked = tracking->look(lines);
     if (!looked) return looked.error();
-    changed = unite(looked->written, subtract(all, looked->watched));
+    const Runs unknown = subtract(all, looked->watched);
+    changed = unite(looked->written, unknown);
+    fresh = unite(looked->fresh, unknown);
   }
   if (!tracking || full) changed = all;
   changed = intersect(changed, all);
   // Of files as a rule little is the process's own.
   const Runs files = file_runs(taken.record.mappings);
+  MemoryCut& memory = taken.memory;
+  const Runs left = subtract(changed, subtract(memory.ahead.runs(), fresh));
   const std::uint64_t to_copy =
-      size_bytes(subtract(changed, files)) +
-      std::min(size_bytes(intersect(changed, files)), size_bytes(own_of_files));
+      size_bytes(subtract(left, files)) +
+      std::min(size_bytes(intersect(left, files)), size_bytes(own_of_files));
   const double copying = static_cast<double>(to_copy >> page_shift()) * kCopyNs;
   const double forking =
       kForkNs + static_cast<double>(size_bytes(saved) >> page_shift()) * kForkPageNs;
-  MemoryCut& memory = taken.memory;
   if (!full && copying < forking && to_copy <= kMostCopied) {
     // Every page that may be another than it was, and what has gone without a trace.
     const auto gone = blocks_without_table(process, subtract(intersect(saved, all), changed));
@@ -259,8 +274,10 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
     changed = unite(changed, present->doubtful);
     auto chosen = choose_pages(full, taken, std::move(present->own), looked_at, changed);
     if (!chosen) return chosen;
-    if (auto copied = memory.copied.add(process, memory.wanted); !copied) return copied;
-    statistics.pages_copied = size_bytes(memory.wanted) >> page_shift();
+    const Runs good = subtract(subtract(memory.ahead.runs(), fresh), present->doubtful);
+    const Runs now = subtract(memory.wanted, good);
+    if (auto copied = memory.copied.add(process, now); !copied) return copied;
+    statistics.pages_copied = size_bytes(now) >> page_shift();
     return Done{};
   }
   // What a child does not get.
@@ -349,6 +366,8 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
   Taken taken;
   taken.memory.copied = std::move(spare);
   taken.memory.copied.clear();
+  taken.memory.ahead = std::move(spare_ahead);
+  taken.memory.ahead.clear();
   if (auto prepared = prepare(taken, statistics); !prepared) return prepared.error();
   const bool full =
       save.full || !tracking || last == ImageId{} || since_full + 1 >= options.full_every;
@@ -401,6 +420,7 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
                             save.progress);
   if (!written) return written.error();
   spare = std::move(taken.memory.copied);
+  spare_ahead = std::move(taken.memory.ahead);
   generation = info.generation;
   last = info.id;
   last_path = path;

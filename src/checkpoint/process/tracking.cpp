@@ -82,7 +82,8 @@ Result<Tracking::Written> Tracking::look(const std::vector<MapLine>& lines) {
     if (watched) result.watched.push_back({line.start, line.end});
   }
   result.watched = tidy(std::move(result.watched));
-  result.written = unite(result.written, std::exchange(ahead_, {}));
+  result.fresh = tidy(std::move(result.written));
+  result.written = unite(result.fresh, std::exchange(ahead_, {}));
   return result;
 }
 

@@ -26,8 +26,12 @@ class Tracking {
   /// What was written until then is remembered, for look(): there is less to mark in the stop.
   Result<Done> look_ahead(const std::vector<MapLine>& lines);
 
+  /// What look_ahead() has found.
+  [[nodiscard]] const Runs& ahead() const noexcept { return ahead_; }
+
   struct Written {
     Runs written;  // since the last look, in memory that was watched all the time
+    Runs fresh;    // of these: since look_ahead()
     Runs watched;  // what of `lines` that is
   };
   /// While the process is stopped. Marks all as not written.
