@@ -138,6 +138,8 @@ Result<Done> look_at_thread(pid_t process, const Tracee& tracee, Thread& thread)
   thread.id = last_number(status.word("NSpid"));
   if (const auto name = read_whole(proc_path(process, folder + "comm")); name)
     thread.name = name->substr(0, name->find('\n'));
+  thread.capabilities = {status.number("CapInh", 16), status.number("CapPrm", 16),
+                         status.number("CapEff", 16)};
   const auto registers = std::as_bytes(std::span(&tracee.registers, 1));
   thread.registers.assign(registers.begin(), registers.end());
   thread.extended = tracee.extended;

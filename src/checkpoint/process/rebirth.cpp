@@ -280,10 +280,20 @@ class Rebirth {
     for (const auto& pending : thread.pending)
       list.try_to(SYS_rt_tgsigqueueinfo, record_.id, thread.id, signal_in(pending),
                   desk_.put(pending));
-    if (plan_.drop_privileges) {
-      const __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-      const std::array<__user_cap_data_struct, 2> none{};
-      list.add(SYS_capset, desk_.put(header), desk_.put(none));
+    // Last: what comes before may need what the process had given up.
+    const __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, 2> kept{};
+    if (!plan_.drop_privileges) {
+      for (unsigned half = 0; half < 2; ++half) {
+        const auto part = [&](unsigned which) {
+          return static_cast<__u32>(thread.capabilities[which] >> (32 * half));
+        };
+        kept[half] = {part(2), part(1), part(0)};
+      }
+      // Whoever restarts it may have fewer.
+      list.try_to(SYS_capset, desk_.put(header), desk_.put(kept));
+    } else {
+      list.add(SYS_capset, desk_.put(header), desk_.put(kept));
     }
   }
 

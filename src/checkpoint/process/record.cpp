@@ -34,7 +34,7 @@ void fields(Archive& a, Thread& thread) {
   a(thread.id, thread.name, thread.registers, thread.extended, thread.mask, thread.clear_tid,
     thread.robust_list, thread.robust_bytes, thread.rseq, thread.rseq_bytes, thread.rseq_signature,
     thread.alternate_stack, thread.pending, thread.affinity, thread.policy, thread.nice,
-    thread.priority);
+    thread.priority, thread.capabilities);
 }
 template <class Archive>
 void fields(Archive& a, Watch& watch) {

@@ -86,6 +86,7 @@ struct Thread {
   std::uint64_t policy = 0;
   std::uint64_t nice = 0;  // as a signed number
   std::uint64_t priority = 0;
+  std::array<std::uint64_t, 3> capabilities{};  // inheritable, permitted, effective
 };
 
 enum class FileKind : std::uint64_t {

@@ -65,8 +65,8 @@ INSTANTIATE_TEST_SUITE_P(Blocked, Scope,
                                            "in_sem_wait", "in_pause"),
                          name_of_scenario);
 INSTANTIATE_TEST_SUITE_P(Process, Scope,
-                         ::testing::Values("attributes", "limits", "identity", "new_children",
-                                           "clocks", "scheduling"),
+                         ::testing::Values("attributes", "capabilities", "limits", "identity",
+                                           "new_children", "clocks", "scheduling"),
                          name_of_scenario);
 
 }  // namespace

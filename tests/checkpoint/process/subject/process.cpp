@@ -1,10 +1,12 @@
 // What a process is beside memory, threads and files.
+#include <linux/capability.h>
 #include <linux/limits.h>
 #include <sched.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +55,29 @@ const Registered kAttributes("attributes", [](Stage& stage) {
   stage.expect(::prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1, "huge pages are off");
   stage.expect(::prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0, "not to be dumped");
   stage.expect(::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, "no new privileges");
+});
+
+// Of the process's own thread.
+std::array<__user_cap_data_struct, 2> capabilities() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> data{};
+  must(static_cast<int>(::syscall(SYS_capget, &header, data.data())), "capget");
+  return data;
+}
+const Registered kCapabilities("capabilities", [](Stage& stage) {
+  constexpr unsigned kGivenUp = 1U << CAP_NET_RAW;
+  auto kept = capabilities();
+  kept[0].effective &= ~kGivenUp;
+  kept[0].permitted &= ~kGivenUp;
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  must(static_cast<int>(::syscall(SYS_capset, &header, kept.data())), "capset");
+  const auto before = capabilities();
+  stage.wait_for_go();
+  const auto after = capabilities();
+  for (std::size_t half = 0; half < before.size(); ++half) {
+    stage.expect(before[half].effective == after[half].effective, "effective capabilities");
+    stage.expect(before[half].permitted == after[half].permitted, "permitted capabilities");
+  }
 });
 
 const Registered kLimits("limits", [](Stage& stage) {
