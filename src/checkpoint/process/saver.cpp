@@ -113,6 +113,7 @@ struct ProcessSaver::State {
   void leave(StoppedProcess& stopped);
   bool area_is_there(const std::vector<MapLine>& lines) const;
   Error refused(const Refusals& found);
+  Error first_has_ended();
   Result<Done> cut(StoppedProcess& stopped, bool full, Taken& taken, ProcessStatistics& statistics);
   Result<Done> cut_memory(StoppedProcess& stopped, const std::vector<MapLine>& lines, bool full,
                           Taken& taken, ProcessStatistics& statistics);
@@ -155,10 +156,7 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
   const auto threads = numbers_in(proc_path(process, "task"));
   if (!threads) return Error{"a checkpoint of a process", ESRCH};
   Refusals found;
-  if (threads->size() > 1 && has_ended(process)) {
-    found.add("thread " + std::to_string(process) + ": the first thread has ended");
-    return refused(found);
-  }
+  if (threads->size() > 1 && has_ended(process)) return first_has_ended();
   auto flags = mapping_flags(process);
   if (!flags) {  // its folder in /proc goes with it
     const int error = flags.error().number;
@@ -181,6 +179,7 @@ Result<Done> ProcessSaver::State::prepare(Taken& taken, ProcessStatistics& stati
     std::string culprit;
     auto stopped = StoppedProcess::stop(process, options.patience, culprit);
     if (!stopped) {
+      if (stopped.error().number == ENOTSUP && has_ended(process)) return first_has_ended();
       if (!culprit.empty()) refusals.push_back(culprit);
       return stopped.error();
     }
@@ -300,6 +299,20 @@ Result<Done> ProcessSaver::State::cut_memory(StoppedProcess& stopped,
   return Done{};
 }
 
+// RACE a process that ends as a whole looks so too, until its other threads have gone.
+Error ProcessSaver::State::first_has_ended() {
+  constexpr unsigned kTurns = 100;
+  const timespec turn{0, 5'000'000};
+  for (unsigned i = 0; i < kTurns; ++i) {
+    const auto threads = numbers_in(proc_path(process, "task"));
+    if (!threads || threads->size() <= 1) return Error{"a checkpoint of a process", ESRCH};
+    ::nanosleep(&turn, nullptr);
+  }
+  Refusals found;
+  found.add("thread " + std::to_string(process) + ": the first thread has ended");
+  return refused(found);
+}
+
 Error ProcessSaver::State::refused(const Refusals& found) {
   refusals = found.lines();
   return Error{"a checkpoint of a process", ENOTSUP, {}, "it has something that cannot be saved"};
@@ -381,6 +394,7 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
     std::string culprit;
     auto stopped = StoppedProcess::stop(process, options.patience, culprit);
     if (!stopped) {
+      if (stopped.error().number == ENOTSUP && has_ended(process)) return first_has_ended();
       if (!culprit.empty()) refusals.push_back(culprit);
       return stopped.error();
     }
