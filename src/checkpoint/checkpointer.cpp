@@ -1,5 +1,7 @@
 #include "checkpoint/checkpointer.hpp"
 
+#include "checkpoint/new_image.hpp"
+
 #include <sys/random.h>
 
 #include <algorithm>
@@ -23,25 +25,6 @@ constexpr std::size_t kMovedUnit = std::size_t{256} << 10;  // two mappings whil
 constexpr std::size_t kLargeUnit = std::size_t{2} << 20;
 constexpr std::size_t kLargeHeap = std::size_t{4} << 30;
 constexpr std::size_t kLeastExtra = std::size_t{16} << 20;
-
-Result<ImageId> random_id() {
-  ImageId id{};
-  while (id == ImageId{}) {
-    if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()))
-      return Error{"getrandom", errno};
-  }
-  return id;
-}
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-double since_us(std::uint64_t started) {
-  return static_cast<double>(sys::monotonic_nanoseconds() - started) / 1e3;
-}
 
 // Calls what is left when a scope ends.
 class AtEnd {

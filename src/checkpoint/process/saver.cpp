@@ -10,11 +10,11 @@
 #include <csignal>
 #include <filesystem>
 #include <optional>
-#include <random>
 
 #include <pagetrap/checkpoint/process.hpp>
 
 #include "checkpoint/generations.hpp"
+#include "checkpoint/new_image.hpp"
 #include "checkpoint/process/census.hpp"
 #include "checkpoint/process/critical_section.hpp"
 #include "checkpoint/process/inside.hpp"
@@ -40,25 +40,6 @@ constexpr double kForkNs = 200'000;
 constexpr double kForkPageNs = 100;
 constexpr std::uint64_t kMostCopied = std::uint64_t{64} << 20;
 constexpr std::uint64_t kMostCopiedAhead = std::uint64_t{256} << 20;
-
-double since_us(std::uint64_t start) {
-  return static_cast<double>(sys::monotonic_nanoseconds() - start) / 1e3;
-}
-
-ImageId random_id() {
-  std::random_device source;
-  ImageId id{};
-  do {
-    for (std::uint8_t& byte : id) byte = static_cast<std::uint8_t>(source());
-  } while (id == ImageId{});
-  return id;
-}
-
-std::int64_t nanoseconds_since_1970() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
 
 /// A frozen copy, which ends when nobody needs it any more.
 class FrozenCopy {
@@ -94,7 +75,6 @@ struct ProcessSaver::State {
   CopiedPages spare_ahead;
   Runs saved;  // pages that the chain of the last image has, where it has not zeroes
   ImageId last{};
-  std::string last_path;
   std::uint64_t generation = 0;
   unsigned since_full = 0;
 
@@ -385,7 +365,9 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
   const bool full =
       save.full || !tracking || last == ImageId{} || since_full + 1 >= options.full_every;
   ImageInfo info;
-  info.id = random_id();
+  const auto id = random_id();
+  if (!id) return id.error();
+  info.id = *id;
   if (!full) info.parent = last;
   // Whatever becomes of this image: what was noted of writes since the last one is used up.
   last = {};
@@ -400,7 +382,7 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
     }
     statistics.freezing_us = since_us(started);
     statistics.threads = static_cast<unsigned>(stopped->threads().size());
-    info.created_ns = nanoseconds_since_1970();
+    info.created_ns = now_ns();
     std::vector<CutWord> changed(words.begin(), words.end());
     auto done = remember_words(changed);
     if (done) done = write_words(words, &CutWord::in_image);
@@ -437,7 +419,6 @@ Result<ProcessStatistics> ProcessSaver::State::checkpoint(const SaveOptions& sav
   spare_ahead = std::move(taken.memory.ahead);
   generation = info.generation;
   last = info.id;
-  last_path = path;
   since_full = full ? 0 : since_full + 1;
   statistics.id = info.id;
   statistics.parent = info.parent;
